@@ -1,0 +1,1 @@
+//! lauf-tests
