@@ -1,1 +1,46 @@
-//! lauf-engine
+//! The one trait by which instances are started, watched and stopped, and what stands behind it.
+//!
+//! In: an [`InstanceSpec`] (which revision, which image, what to run). Out: an [`Instance`], which
+//! can be connected to and whose state can be watched. The laws of [`Engine`] are written at the
+//! trait.
+#![forbid(unsafe_code)]
+
+mod instance;
+
+pub use instance::{
+    Endpoint, Exit, ExitReason, Instance, InstanceSpec, InstanceState, StartError, StartPhases,
+};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lauf_model::InstanceId;
+
+/// Runs instances.
+///
+/// Laws that every implementation keeps, and that one shared test suite checks:
+///
+/// 1. [`start`](Engine::start) returns only when the startup probe has passed, or with an error and
+///    nothing left behind. Dropping the future does not leak the instance: it is stopped.
+/// 2. An instance that was returned reaches [`InstanceState::Exited`] exactly once, however it ends,
+///    and never changes state afterwards.
+/// 3. [`stop`](Engine::stop) sends SIGTERM, waits for the grace, then kills; it returns when the
+///    instance is gone. Stopping an instance that is gone is not an error.
+/// 4. Instances outlive the server where the implementation can make it so; after a restart
+///    [`running`](Engine::running) gives them back, with the spec they were started with.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Makes an image ready to start: pulls and unpacks what is missing. `image` is by digest
+    /// (`NAME@sha256:...`). Cheap when it is there already.
+    async fn prepare(&self, image: &str) -> Result<(), StartError>;
+
+    /// Starts one instance and waits until it may get requests.
+    async fn start(&self, spec: InstanceSpec) -> Result<Arc<Instance>, StartError>;
+
+    /// Stops an instance: SIGTERM, `grace`, SIGKILL.
+    async fn stop(&self, id: &InstanceId, grace: Duration);
+
+    /// The instances that were running before this server started.
+    async fn running(&self) -> Vec<Arc<Instance>>;
+}

@@ -1,1 +1,40 @@
-//! lauf-model
+//! The words of the house: what a service, a revision and a traffic target *are*, independent of
+//! any wire form, store or machine.
+//!
+//! Everything here is pure: no I/O, no clock of its own, no async. The API faces convert their
+//! wire forms into these types (and back) and never keep a second model; controllers, gateway and
+//! engine read them. Three laws:
+//!
+//! 1. A value that exists is well formed: names, quantities and references are parsed once, at the
+//!    edge, into types that cannot hold nonsense.
+//! 2. [`validate`] finds *every* violation of a request, each with its field path.
+//! 3. What a client sent and Lauf does not interpret (labels, annotations) is kept as sent.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod condition;
+pub mod container;
+pub mod error;
+pub mod expand;
+pub mod key;
+pub mod meta;
+pub mod policy;
+pub mod project;
+pub mod quantity;
+pub mod revision;
+pub mod service;
+pub mod traffic;
+pub mod url;
+pub mod validate;
+
+pub use clock::{Clock, SystemClock, VirtualClock};
+pub use condition::{Condition, ConditionStatus, Severity};
+pub use container::{Container, EnvVar, Port, Probe, ProbeAction, Protocol};
+pub use error::{Code, Status, Violation};
+pub use key::{InstanceId, RevisionKey, ServiceKey};
+pub use meta::Meta;
+pub use policy::{Binding, Policy};
+pub use project::Project;
+pub use revision::{Revision, RevisionSpec, RevisionStatus, RevisionTemplate};
+pub use service::{Ingress, Scaling, Service, ServiceSpec, ServiceStatus};
+pub use traffic::{TrafficStatus, TrafficTarget};

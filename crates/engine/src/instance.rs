@@ -1,0 +1,148 @@
+//! What an engine is told and what it gives back.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lauf_model::{Container, InstanceId, RevisionKey};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// All that is needed to start one instance. It travels with the instance, so that a restarted
+/// server learns from the instance itself what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSpec {
+    /// Its identity.
+    pub id: InstanceId,
+    /// The revision it belongs to.
+    pub revision: RevisionKey,
+    /// The image by digest, `NAME@sha256:...`.
+    pub image: String,
+    /// What to run.
+    pub container: Container,
+    /// More CPU until the startup probe has passed.
+    #[serde(default)]
+    pub startup_cpu_boost: bool,
+}
+
+/// A TCP way into an instance.
+pub trait Endpoint: Send + Sync + std::fmt::Debug {
+    /// Begins a connection to `port` of the instance. The socket is nonblocking and may still be
+    /// connecting; it is writable when connected, and `take_error` tells how that went. Quick
+    /// enough for the request path.
+    fn connect(&self, port: u16) -> io::Result<TcpStream>;
+}
+
+/// A started instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// What it was started with.
+    pub spec: InstanceSpec,
+    /// When its start began.
+    pub started: Timestamp,
+    /// Where the time of the start went.
+    pub phases: StartPhases,
+    /// How to reach it.
+    pub endpoint: Arc<dyn Endpoint>,
+    /// Its state, now and to come.
+    pub state: watch::Receiver<InstanceState>,
+}
+
+impl Instance {
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.spec.id
+    }
+}
+
+/// The phases of a start, in order. Their sum is the whole start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StartPhases {
+    /// Until the image was ready to mount.
+    pub image: Duration,
+    /// Until the command was executed.
+    pub sandbox: Duration,
+    /// From then until the startup probe passed.
+    pub boot: Duration,
+}
+
+/// Where an instance is in its life, once started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceState {
+    /// May get requests.
+    Ready,
+    /// Runs, but its readiness probe fails: no new requests.
+    Unready,
+    /// Gone.
+    Exited(Exit),
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit code, when it exited by itself.
+    pub code: Option<i32>,
+    /// Signal number, when a signal ended it.
+    pub signal: Option<i32>,
+    /// Why, as far as the platform knows.
+    pub reason: ExitReason,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why an instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// By its own doing: it returned, crashed or was signalled from inside.
+    Own,
+    /// It used more memory than its limit.
+    OutOfMemory,
+    /// Its liveness probe failed.
+    Liveness,
+    /// The platform stopped it.
+    Stopped,
+    /// The sandbox under it went away (the keeper or the host's runtime died).
+    Lost,
+}
+
+/// Why an instance could not be started. The text is for the user who deployed it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The image cannot be had or used. Holds the whole sentence.
+    #[error("{0}")]
+    Image(String),
+    /// The command cannot be executed. Holds the whole sentence.
+    #[error("{0}")]
+    Command(String),
+    /// The container ended before it was ready.
+    #[error("The container ended with {how} before it was ready.")]
+    Ended {
+        /// `exit code 1`, `signal 11`.
+        how: String,
+    },
+    /// It used up its memory before it was ready.
+    #[error(
+        "Memory limit of {limit_mib} MiB exceeded while the container was starting. Raise the memory limit."
+    )]
+    OutOfMemory {
+        /// The limit in MiB.
+        limit_mib: u64,
+    },
+    /// The startup probe did not pass in time.
+    #[error("{0}")]
+    Probe(String),
+    /// This host cannot start it now; another try may work.
+    #[error("The instance could not be started on this host: {0}")]
+    Host(String),
+}
+
+impl StartError {
+    /// Whether the user has to change something; otherwise a retry may help.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        !matches!(self, Self::Host(_))
+    }
+}

@@ -1,0 +1,52 @@
+//! What every stored resource has.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Identity and bookkeeping of a resource. The version (v1 `resourceVersion`, v2 `etag`) is the
+/// store's and is not kept here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Project id.
+    pub project: String,
+    /// Region.
+    pub region: String,
+    /// Name within project, region and kind.
+    pub name: String,
+    /// Unique for ever, even when a name is used again.
+    pub uid: String,
+    /// Bumped at each change of the spec; conditions say which generation they are about.
+    pub generation: i64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When the spec last changed.
+    pub updated: Timestamp,
+    /// When deletion was asked for, while it is under way.
+    #[serde(default)]
+    pub deleted: Option<Timestamp>,
+    /// Who created it.
+    #[serde(default)]
+    pub creator: String,
+    /// Who changed it last.
+    #[serde(default)]
+    pub last_modifier: String,
+    /// The client's name as it gave it (`gcloud`, `terraform`, ...).
+    #[serde(default)]
+    pub client: String,
+    /// The client's version as it gave it.
+    #[serde(default)]
+    pub client_version: String,
+    /// Labels as sent.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that no field of the model stands for, as sent.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// v1 annotations that a field of the model does stand for, in the spelling the client used
+    /// (`"True"`, `"true"`). The v1 face gives a value back in this spelling while it still means
+    /// what the field says.
+    #[serde(default)]
+    pub as_sent: BTreeMap<String, String>,
+}

@@ -1,0 +1,90 @@
+//! Revisions: immutable snapshots of a service's template.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, Container, Meta};
+
+/// What the next revision shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionTemplate {
+    /// The name the user asked for; made from the service's name when `None`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Labels as sent.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that no field of [`RevisionSpec`] stands for, as sent.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// As in [`Meta::as_sent`], for the template's annotations.
+    #[serde(default)]
+    pub as_sent: BTreeMap<String, String>,
+    /// What to run.
+    pub spec: RevisionSpec,
+}
+
+/// What instances of a revision run and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionSpec {
+    /// The container that serves requests. (Further ones come with sidecars.)
+    pub container: Container,
+    /// Requests one instance may have at once; 1 to 1000.
+    pub concurrency: u32,
+    /// How long a request may take, 1 s to 60 min.
+    pub timeout: Duration,
+    /// Instances kept running even when idle.
+    #[serde(default)]
+    pub min_instances: u32,
+    /// The most instances; the default of 100 when `None`.
+    #[serde(default)]
+    pub max_instances: Option<u32>,
+    /// Email of the identity instances run as; the default one when empty.
+    #[serde(default)]
+    pub service_account: String,
+    /// More CPU until the startup probe has passed.
+    #[serde(default)]
+    pub startup_cpu_boost: bool,
+    /// CPU only while requests are in flight (billing by request) rather than always.
+    #[serde(default = "yes")]
+    pub cpu_throttling: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The most instances of a revision that says nothing (Cloud Run, "Maximum instances").
+pub const DEFAULT_MAX_INSTANCES: u32 = 100;
+
+/// A stored revision. `spec` never changes; only the status does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Identity; `meta.name` is the revision's name.
+    pub meta: Meta,
+    /// The service it belongs to.
+    pub service: String,
+    /// The service's generation that made it.
+    pub service_generation: i64,
+    /// As [`RevisionTemplate::as_sent`] at the time.
+    #[serde(default)]
+    pub template_as_sent: BTreeMap<String, String>,
+    /// What its instances run.
+    pub spec: RevisionSpec,
+    /// What the controllers found out.
+    #[serde(default)]
+    pub status: RevisionStatus,
+}
+
+/// What the controllers know of a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RevisionStatus {
+    /// The image by digest, `NAME@sha256:...`, once resolved.
+    #[serde(default)]
+    pub image_digest: String,
+    /// `Ready`, `ContainerReady`, `ResourcesAvailable`, `Active`, ...
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
