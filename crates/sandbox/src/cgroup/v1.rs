@@ -1,0 +1,431 @@
+//! The v1 half of a group: one folder per mounted hierarchy, for the controllers that the v2 tree does not have.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{Mode, OFlags};
+
+use super::files;
+use super::v2::{CPU_PERIOD_US, quota_us};
+use super::{Limits, Result, Usage};
+
+/// What the `devices` controller lets an instance use: the nodes every container expects. Character devices, `major:minor`.
+const ALLOWED_DEVICES: [&str; 9] = [
+    "c 1:3 rwm",   // null
+    "c 1:5 rwm",   // zero
+    "c 1:7 rwm",   // full
+    "c 1:8 rwm",   // random
+    "c 1:9 rwm",   // urandom
+    "c 5:0 rwm",   // tty
+    "c 5:1 rwm",   // console
+    "c 5:2 rwm",   // ptmx
+    "c 136:* rwm", // pts/*
+];
+
+/// The places of the v1 controllers in use; two of them may be the same folder (`cpu,cpuacct`). `None`: not on v1, or not needed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dirs {
+    pub(super) cpu: Option<PathBuf>,
+    /// Only without a v2 tree, whose `cpu.stat` counts CPU time without a controller.
+    pub(super) cpuacct: Option<PathBuf>,
+    pub(super) memory: Option<PathBuf>,
+    pub(super) pids: Option<PathBuf>,
+    pub(super) devices: Option<PathBuf>,
+    /// Only without a v2 tree, whose `cgroup.freeze` is six times faster.
+    pub(super) freezer: Option<PathBuf>,
+}
+
+impl Dirs {
+    fn each(&self) -> impl Iterator<Item = &PathBuf> {
+        [
+            &self.cpu,
+            &self.cpuacct,
+            &self.memory,
+            &self.pids,
+            &self.devices,
+            &self.freezer,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Each folder once.
+    fn unique(&self) -> Vec<PathBuf> {
+        let mut dirs: Vec<PathBuf> = self.each().cloned().collect();
+        dirs.sort_unstable();
+        dirs.dedup();
+        dirs
+    }
+
+    pub(super) fn join(&self, name: &str) -> Self {
+        let join = |dir: &Option<PathBuf>| dir.as_ref().map(|d| d.join(name));
+        Self {
+            cpu: join(&self.cpu),
+            cpuacct: join(&self.cpuacct),
+            memory: join(&self.memory),
+            pids: join(&self.pids),
+            devices: join(&self.devices),
+            freezer: join(&self.freezer),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Root {
+    dirs: Dirs,
+    unique: Vec<PathBuf>,
+}
+
+impl Root {
+    /// Creates the folders. What a group can inherit is set here once instead of per instance: the list of devices.
+    pub(super) fn create(dirs: Dirs) -> Result<Self> {
+        let unique = dirs.unique();
+        let root = Self { dirs, unique };
+        for dir in &root.unique {
+            files::make_dir(dir)?;
+        }
+        if let Some(memory) = &root.dirs.memory {
+            // Kernels before 5.11 need it for limits to hold for nested groups; later ones say so in the log and ignore it.
+            let _ = files::write_if_there(memory, "memory.use_hierarchy", "1");
+        }
+        if let Some(devices) = &root.dirs.devices {
+            files::write(devices, "devices.deny", "a")?;
+            for device in ALLOWED_DEVICES {
+                files::write(devices, "devices.allow", device)?;
+            }
+        }
+        Ok(root)
+    }
+
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        self.unique.iter().map(PathBuf::as_path)
+    }
+
+    pub(super) fn group(&self, name: &str) -> Group {
+        Group::new(self.dirs.join(name))
+    }
+
+    pub(super) fn remove(&self) -> Result<()> {
+        self.unique
+            .iter()
+            .try_for_each(|dir| files::remove_dir(dir))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Group {
+    dirs: Dirs,
+    unique: Vec<PathBuf>,
+    /// `cgroup.procs` of each folder, ready for the forked child.
+    procs: Vec<CString>,
+}
+
+impl Group {
+    fn new(dirs: Dirs) -> Self {
+        let unique = dirs.unique();
+        let procs = unique
+            .iter()
+            .map(|d| files::c_path(&d.join("cgroup.procs")))
+            .collect();
+        Self {
+            dirs,
+            unique,
+            procs,
+        }
+    }
+
+    pub(super) fn make(&self) -> Result<()> {
+        self.unique.iter().try_for_each(|dir| files::make_dir(dir))
+    }
+
+    pub(super) fn destroy(&self) -> Result<()> {
+        self.unique
+            .iter()
+            .try_for_each(|dir| files::remove_dir(dir))
+    }
+
+    pub(super) fn enter_self(&self) -> io::Result<()> {
+        self.procs.iter().try_for_each(|procs| files::enter(procs))
+    }
+
+    pub(super) fn enter_pid(&self, pid: u32) -> Result<()> {
+        self.unique
+            .iter()
+            .try_for_each(|dir| files::write(dir, "cgroup.procs", &pid.to_string()))
+    }
+
+    pub(super) fn has_memory(&self) -> bool {
+        self.dirs.memory.is_some()
+    }
+
+    pub(super) fn set_limits(&self, limits: &Limits) -> Result<()> {
+        if let Some(cpu) = &self.dirs.cpu {
+            files::write(cpu, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+            let quota = if limits.cpu_millis == 0 {
+                "-1".to_owned()
+            } else {
+                quota_us(limits.cpu_millis).to_string()
+            };
+            files::write(cpu, "cpu.cfs_quota_us", &quota)?;
+            let shares = match limits.cpu_millis {
+                0 => 1024,
+                millis => (u64::from(millis) * 1024 / 1000).clamp(2, 262_144),
+            };
+            files::write(cpu, "cpu.shares", &shares.to_string())?;
+        }
+        if let Some(memory) = &self.dirs.memory {
+            set_memory(memory, limits.memory_bytes)?;
+        }
+        if let Some(pids) = &self.dirs.pids {
+            let max = if limits.pids_max == 0 {
+                "max".to_owned()
+            } else {
+                limits.pids_max.to_string()
+            };
+            files::write(pids, "pids.max", &max)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let Some(freezer) = &self.dirs.freezer else {
+            return Ok(());
+        };
+        files::write(
+            freezer,
+            "freezer.state",
+            if frozen { "FROZEN" } else { "THAWED" },
+        )
+    }
+
+    pub(super) fn is_frozen(&self) -> Result<bool> {
+        let Some(freezer) = &self.dirs.freezer else {
+            return Ok(false);
+        };
+        let state = files::read(freezer, "freezer.state").map_err(files::at(freezer))?;
+        Ok(state.trim() == "FROZEN")
+    }
+
+    /// Any folder tells who is in the group, for every process is in all of them.
+    fn members(&self) -> Option<&PathBuf> {
+        self.dirs.pids.as_ref().or(self.unique.first())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members().is_none_or(|dir| files::pids(dir).is_empty())
+    }
+
+    pub(super) fn kill_all(&self) -> Result<()> {
+        let Some(members) = self.members() else {
+            return Ok(());
+        };
+        if files::pids(members).is_empty() {
+            return Ok(());
+        }
+        if self.dirs.freezer.is_some() {
+            // Frozen processes cannot fork away from the list; the signal takes effect when they thaw.
+            self.set_frozen(true)?;
+            kill_listed(members);
+            return self.set_frozen(false);
+        }
+        // No freezer: with the task limit at zero nothing can fork, so one pass reaches all.
+        let old = self
+            .dirs
+            .pids
+            .as_ref()
+            .and_then(|dir| files::read(dir, "pids.max").ok().map(|max| (dir, max)));
+        if let Some((dir, _)) = &old {
+            files::write(dir, "pids.max", "0")?;
+        }
+        kill_listed(members);
+        if let Some((dir, max)) = old {
+            files::write(dir, "pids.max", max.trim())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn oom_kills(&self) -> u64 {
+        self.dirs
+            .memory
+            .as_ref()
+            .and_then(|dir| files::keyed(dir, "memory.oom_control", "oom_kill"))
+            .unwrap_or(0)
+    }
+
+    pub(super) fn oom_event(&self) -> io::Result<OwnedFd> {
+        let Some(memory) = &self.dirs.memory else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported));
+        };
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // The kernel keeps its own reference to the file; ours is closed at the end of this function.
+        let control = rustix::fs::open(
+            memory.join("memory.oom_control"),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let line = format!("{} {}", event.as_fd().as_raw_fd(), control.as_raw_fd());
+        let target = rustix::fs::open(
+            memory.join("cgroup.event_control"),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        rustix::io::write(&target, line.as_bytes())?;
+        Ok(event)
+    }
+
+    /// Fills in what the v1 controllers know; what they do not know stays as it is.
+    pub(super) fn add_usage(&self, usage: &mut Usage) {
+        if let Some(nanos) = self
+            .dirs
+            .cpuacct
+            .as_ref()
+            .and_then(|dir| files::number(dir, "cpuacct.usage"))
+        {
+            usage.cpu = Duration::from_nanos(nanos);
+        }
+        if let Some(nanos) = self
+            .dirs
+            .cpu
+            .as_ref()
+            .and_then(|dir| files::keyed(dir, "cpu.stat", "throttled_time"))
+        {
+            usage.throttled = Duration::from_nanos(nanos);
+        }
+        if let Some(memory) = &self.dirs.memory {
+            usage.memory_bytes = files::number(memory, "memory.usage_in_bytes").unwrap_or(0);
+            usage.memory_peak_bytes =
+                files::number(memory, "memory.max_usage_in_bytes").unwrap_or(usage.memory_bytes);
+        }
+    }
+}
+
+/// Memory, and memory plus swap, to the same value. Neither may pass the other on the way, hence the order depends on the direction.
+fn set_memory(dir: &Path, bytes: u64) -> Result<()> {
+    let value = if bytes == 0 {
+        "-1".to_owned()
+    } else {
+        bytes.to_string()
+    };
+    let with_swap = "memory.memsw.limit_in_bytes";
+    let now = files::number(dir, "memory.limit_in_bytes").unwrap_or(u64::MAX);
+    if bytes == 0 || bytes > now {
+        files::write_if_there(dir, with_swap, &value)?;
+        files::write(dir, "memory.limit_in_bytes", &value)
+    } else {
+        files::write(dir, "memory.limit_in_bytes", &value)?;
+        files::write_if_there(dir, with_swap, &value).map(|_| ())
+    }
+}
+
+/// Sends SIGKILL to every process listed, until the list has no process that was not sent one yet.
+pub(super) fn kill_listed(dir: &Path) {
+    let mut sent = std::collections::BTreeSet::new();
+    loop {
+        let fresh: Vec<u32> = files::pids(dir)
+            .into_iter()
+            .filter(|pid| *pid != 0 && sent.insert(*pid))
+            .collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for pid in fresh {
+            if let Some(pid) = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+            {
+                // Gone already is as good as killed.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn fake(files: &[(&str, &str)]) -> (tempfile::TempDir, Group) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let at = || Some(dir.path().to_owned());
+        let group = Group::new(Dirs {
+            cpu: at(),
+            cpuacct: at(),
+            memory: at(),
+            pids: at(),
+            devices: None,
+            freezer: at(),
+        });
+        (dir, group)
+    }
+
+    fn content(dir: &tempfile::TempDir, file: &str) -> String {
+        fs::read_to_string(dir.path().join(file)).unwrap()
+    }
+
+    #[test]
+    fn limits_are_written_in_the_kernels_own_format() {
+        let (dir, group) = fake(&[
+            ("cpu.cfs_period_us", ""),
+            ("cpu.cfs_quota_us", ""),
+            ("cpu.shares", ""),
+            ("memory.limit_in_bytes", ""),
+            ("memory.memsw.limit_in_bytes", ""),
+            ("pids.max", ""),
+        ]);
+        group
+            .set_limits(&Limits {
+                cpu_millis: 2000,
+                memory_bytes: 1 << 30,
+                pids_max: 64,
+            })
+            .unwrap();
+        assert_eq!(content(&dir, "cpu.cfs_quota_us"), "200000");
+        assert_eq!(content(&dir, "cpu.cfs_period_us"), "100000");
+        assert_eq!(content(&dir, "cpu.shares"), "2048");
+        assert_eq!(content(&dir, "memory.limit_in_bytes"), "1073741824");
+        assert_eq!(content(&dir, "memory.memsw.limit_in_bytes"), "1073741824");
+        assert_eq!(content(&dir, "pids.max"), "64");
+    }
+
+    #[test]
+    fn usage_and_kills_come_from_the_v1_files() {
+        let (_dir, group) = fake(&[
+            ("cpuacct.usage", "1500000000\n"),
+            (
+                "cpu.stat",
+                "nr_periods 4\nnr_throttled 2\nthrottled_time 3000\n",
+            ),
+            ("memory.usage_in_bytes", "100\n"),
+            ("memory.max_usage_in_bytes", "200\n"),
+            (
+                "memory.oom_control",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+            ),
+        ]);
+        let mut usage = Usage::default();
+        group.add_usage(&mut usage);
+        assert_eq!(usage.cpu, Duration::from_millis(1500));
+        assert_eq!(usage.throttled, Duration::from_micros(3));
+        assert_eq!((usage.memory_bytes, usage.memory_peak_bytes), (100, 200));
+        assert_eq!(group.oom_kills(), 3);
+    }
+
+    #[test]
+    fn controllers_mounted_together_are_one_folder() {
+        let dirs = Dirs {
+            cpu: Some("/c".into()),
+            cpuacct: Some("/c".into()),
+            memory: Some("/m".into()),
+            ..Dirs::default()
+        };
+        assert_eq!(Group::new(dirs).procs.len(), 2);
+    }
+}
