@@ -152,9 +152,8 @@ struct Bridge {
 
 /// A bridge has a /22 at most: with network, broadcast and gateway addresses taken out, 1021 instances on at most 1023 ports.
 const BRIDGE_PREFIX: u8 = 22;
-/// The index of `eth0` in the instance's namespace. Fixed, so that one batch can create and configure it; high enough not to meet
-/// the devices that some kernels put into every new namespace.
-const INNER_INDEX: u32 = 100;
+/// What the instance calls its end.
+const INNER_LINK: &str = "eth0";
 
 // rtnetlink attribute numbers (linux/if_link.h, if_addr.h, rtnetlink.h, neighbour.h, veth.h).
 const IFLA_ADDRESS: u16 = 1;
@@ -239,11 +238,11 @@ impl Network {
         let links = links(&socket)?;
         let subnet = choose_subnet(config, &socket, &links)?;
         let home = rustix::fs::open(
-            "/proc/self/ns/net",
+            "/proc/thread-self/ns/net",
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )
-        .map_err(|e| doing("opening /proc/self/ns/net")(e.into()))?;
+        .map_err(|e| doing("opening /proc/thread-self/ns/net")(e.into()))?;
         let group = group(&config.name);
         let mut network = Self {
             config: config.clone(),
@@ -474,9 +473,9 @@ impl Network {
                     a.text(INFO_KIND, "veth").nest(INFO_DATA, &[], |a| {
                         a.nest(
                             VETH_INFO_PEER,
-                            &netlink::link_header(INNER_INDEX, UP, UP),
+                            &netlink::link_header(0, 0, 0),
                             |a| {
-                                a.text(IFLA_IFNAME, "eth0")
+                                a.text(IFLA_IFNAME, INNER_LINK)
                                     .bytes(IFLA_ADDRESS, &hardware(ip))
                                     .u32(IFLA_NET_NS_FD, fd);
                             },
@@ -512,13 +511,20 @@ impl Network {
             .run_all(&outside)
             .map_err(doing("creating the instance's link"))?;
 
+        let socket = open_inside(netns, self.home.as_fd())
+            .map_err(doing("opening a netlink socket in the instance"))?;
+        // Some kernels put devices of their own into every namespace, so that the index is not always the same.
+        let inner = links(&socket)?.into_iter().find(|l| l.name == INNER_LINK).map(|l| l.index);
+        let inner = inner.ok_or_else(|| doing("finding eth0 in the instance")(io::ErrorKind::NotFound.into()))?;
         let mut inside = Batch::default();
         raise_loopback(&mut inside);
+        // Not to be had in the creating request: the inner end is configured before the two are tied together.
+        inside.push(netlink::RTM_NEWLINK, 0, &netlink::link_header(inner, UP, UP), |_| {});
         // A network of one: whatever isn't this instance is behind the gateway, where the rules are.
         inside.push(
             netlink::RTM_NEWADDR,
             netlink::CREATE,
-            &netlink::address_header(32, INNER_INDEX),
+            &netlink::address_header(32, inner),
             |a| {
                 a.ip(IFA_LOCAL, ip).ip(IFA_ADDRESS, ip);
             },
@@ -526,7 +532,7 @@ impl Network {
         inside.push(
             netlink::RTM_NEWNEIGH,
             netlink::CREATE | netlink::REPLACE,
-            &netlink::neighbour_header(INNER_INDEX),
+            &netlink::neighbour_header(inner),
             |a| {
                 a.ip(NDA_DST, gateway).bytes(NDA_LLADDR, &hardware(gateway));
             },
@@ -536,11 +542,9 @@ impl Network {
             netlink::CREATE,
             &netlink::DEFAULT_ROUTE_HEADER,
             |a| {
-                a.ip(RTA_GATEWAY, gateway).u32(RTA_OIF, INNER_INDEX);
+                a.ip(RTA_GATEWAY, gateway).u32(RTA_OIF, inner);
             },
         );
-        let socket = open_inside(netns, self.home.as_fd())
-            .map_err(doing("opening a netlink socket in the instance"))?;
         let done = socket
             .run_all(&inside)
             .map_err(|source| match source.raw_os_error() {
@@ -565,7 +569,7 @@ impl Network {
 /// The kernel's answer.
 pub fn lo_up(netns: BorrowedFd<'_>) -> io::Result<()> {
     let home = rustix::fs::open(
-        "/proc/self/ns/net",
+        "/proc/thread-self/ns/net",
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;

@@ -86,16 +86,18 @@ table inet {name} {{
         udp_dns = config.dns_port.map_or_else(String::new, |p| format!("ip daddr {{ {gateways} }} udp dport {p} accept\n    ")),
     );
     if with_bridge_family {
-        text.push_str(&bridge_table(name, &links, bridges));
+        text.push_str(&bridge_table(name, bridges));
     }
     text
 }
 
 /// An instance may only send from its own address. Which address belongs to which port is fixed by the port's name, so the list is
 /// written once per bridge and no attach ever touches the rules.
-fn bridge_table(name: &str, links: &str, bridges: &[Bridge]) -> String {
-    let mut owners = String::new();
+fn bridge_table(name: &str, bridges: &[Bridge]) -> String {
+    let (mut owners, mut ours) = (String::new(), String::new());
     for bridge in bridges {
+        // By name and not by `ibrname`, for which many kernels have no module.
+        let _ = writeln!(ours, "    iifname \"{}-*\" jump owned", bridge.link);
         for host in bridge.hosts() {
             let _ = write!(
                 owners,
@@ -113,13 +115,14 @@ table bridge {name} {{
     type ifname . ipv4_addr
     elements = {{ {owners} }}
   }}
-  chain spoofed {{
-    type filter hook prerouting priority -300; policy accept;
-    meta ibrname != {{ {links} }} accept
+  chain owned {{
     ether type ip iifname . ip saddr @owners accept
     ether type arp iifname . arp saddr ip @owners accept
     drop
   }}
+  chain spoofed {{
+    type filter hook prerouting priority -300; policy accept;
+{ours}  }}
 }}
 "
     )
