@@ -137,8 +137,8 @@ mod tests {
             vec!["a".into(), "104.0 ms".into()],
         ];
         let text = table(&["sample", "first answer"], &rows);
-        assert!(text.contains("hello          1.2 ms\n"), "{text}");
-        assert!(text.contains("a            104.0 ms\n"), "{text}");
+        assert!(text.contains("hello         1.2 ms\n"), "{text}");
+        assert!(text.contains("a           104.0 ms\n"), "{text}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Program {
     }
 
     /// Runs it as root.
-    pub(crate) fn as_root(mut self, yes: bool) -> Self {
+    pub(crate) fn root(mut self, yes: bool) -> Self {
         self.as_root = yes;
         self
     }

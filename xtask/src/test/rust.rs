@@ -14,47 +14,44 @@ use crate::{clock, tools, ui};
 /// Crates whose tests make namespaces, mounts and cgroups.
 const AS_ROOT: &[&str] = &["lauf-sandbox", "lauf-engine", "lauf", "lauf-tests"];
 
-/// Formatting and clippy, each one test.
+/// A cargo command that reads code, and the workspace it reads.
+struct Lint<'a>(&'a Path, &'a [&'a str]);
+
+/// Formatting and clippy of both workspaces.
 pub(crate) fn lints(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let hello = tools::root().join("samples/hello");
-    let jobs: [(&str, Vec<(PathBuf, &[&str])>); 2] = [
-        (
-            "fmt",
-            vec![
-                (tools::root(), &["fmt", "--all", "--check"]),
-                (hello.clone(), &["fmt", "--check"]),
+    let whole = tools::root();
+    let fmt = [
+        Lint(&whole, &["fmt", "--all", "--check"]),
+        Lint(&hello, &["fmt", "--check"]),
+    ];
+    let clippy = [
+        Lint(
+            &whole,
+            &[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
             ],
         ),
-        (
-            "clippy",
-            vec![
-                (
-                    tools::root(),
-                    &[
-                        "clippy",
-                        "--quiet",
-                        "--workspace",
-                        "--all-targets",
-                        "--",
-                        "-D",
-                        "warnings",
-                    ],
-                ),
-                (
-                    hello,
-                    &[
-                        "clippy",
-                        "--quiet",
-                        "--locked",
-                        "--all-targets",
-                        "--",
-                        "-D",
-                        "warnings",
-                    ],
-                ),
+        Lint(
+            &hello,
+            &[
+                "clippy",
+                "--quiet",
+                "--locked",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
             ],
         ),
     ];
+    let jobs = [("fmt", fmt), ("clippy", clippy)];
     if jobs.iter().any(|(group, _)| args.wants(group)) {
         ui::heading("lints");
     }
@@ -64,16 +61,16 @@ pub(crate) fn lints(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
         }
         let start = clock::now();
         let mut outcome = Outcome::new(group);
-        for (folder, arguments) in commands {
+        for Lint(folder, arguments) in commands {
             // A workspace of its own has a target folder of its own, so that the two do not throw out each other's work.
-            let target = if folder == tools::root() {
+            let target = if *folder == whole {
                 tools::target_dir()
             } else {
                 tools::target_dir().join("hello")
             };
             match tools::quiet(
                 tools::cargo()
-                    .current_dir(&folder)
+                    .current_dir(folder)
                     .args(arguments)
                     .env("CARGO_TARGET_DIR", target),
             ) {
@@ -150,7 +147,7 @@ fn run_all(args: &Args, binaries: &[Binary], outcomes: &mut Vec<Outcome>) -> Res
         .env("CARGO_MANIFEST_DIR", &binary.folder)
         .env("CARGO_PKG_NAME", &binary.package)
         .env("LAUF_BIN", lauf_binary())
-        .as_root(AS_ROOT.contains(&binary.package.as_str()))
+        .root(AS_ROOT.contains(&binary.package.as_str()))
         .outcome()?;
         // A crate without tests of its own is no line worth reading.
         if outcome.passed + outcome.failed + outcome.skipped.len() > 0 {

@@ -41,7 +41,7 @@ pub(crate) fn tests(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
             .env("REPO", tools::root())
             .env("SAMPLES", tools::root().join("target/lauf-samples"))
             .env("CARGO_TARGET_DIR", tools::target_dir())
-            .as_root(true)
+            .root(true)
             .outcome()?;
         outcomes.push(outcome);
     }
