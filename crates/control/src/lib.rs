@@ -1,1 +1,27 @@
-//! lauf-control
+//! Controllers: they turn desired state into revisions and routes.
+//!
+//! In: changes of the store (services, revisions, policies). Out: revisions stamped and made
+//! ready, routes published to the gateway, statuses written back. Laws:
+//!
+//! 1. Everything a controller knows is in the store; killed between any two steps, the next start
+//!    finishes the work. Nothing is repaired by hand.
+//! 2. Nothing is found out by asking again and again: a store watch brings every change.
+//! 3. A bad deploy never takes away what was served before it.
+#![forbid(unsafe_code)]
+
+mod context;
+mod naming;
+mod objects;
+mod plan;
+mod queue;
+mod revision;
+mod routes;
+mod service;
+#[cfg(test)]
+mod testing;
+mod wording;
+mod worker;
+
+pub use context::{Context, Deps};
+pub use objects::{POLICY, REVISION, SERVICE};
+pub use worker::{Controllers, start};

@@ -5,7 +5,17 @@
 //! trait.
 #![forbid(unsafe_code)]
 
+mod command;
+mod fault;
+mod health;
 mod instance;
+mod local;
+mod probe;
+mod prober;
+mod startup;
+mod table;
+
+pub use local::{InstanceLog, LocalConfig, LocalEngine};
 
 pub use instance::{
     Endpoint, Exit, ExitReason, Instance, InstanceSpec, InstanceState, StartError, StartPhases,
@@ -43,4 +53,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The instances that were running before this server started.
     async fn running(&self) -> Vec<Arc<Instance>>;
+}
+
+/// Finds images. Separate from [`Engine`], since only the controllers need it.
+#[async_trait]
+pub trait ImageResolver: Send + Sync + 'static {
+    /// The image by digest, `NAME@sha256:...`, for this machine's platform, and pulled as far as
+    /// needed to know that it can be used.
+    async fn resolve(&self, image: &str) -> Result<String, StartError>;
 }

@@ -1,0 +1,197 @@
+//! What every controller needs, passed in once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lauf_engine::ImageResolver;
+use lauf_gateway::{Access, Fleet, InvokerCheck, RevisionConfig, ServiceRoute, Target};
+use lauf_iam::Iam;
+use lauf_model::url::Site;
+use lauf_model::{Clock, Policy, Revision, RevisionKey, Service, ServiceKey, TrafficStatus};
+use lauf_store::Store;
+
+use crate::plan::{self, Counts};
+use crate::routes::Routes;
+
+/// The parts the controllers are built from.
+pub struct Deps {
+    /// Where desired state is.
+    pub store: Store,
+    /// Finds images.
+    pub images: Arc<dyn ImageResolver>,
+    /// Starts and stops instances of revisions.
+    pub fleet: Fleet,
+    /// Where routes are published.
+    pub routes: lauf_gateway::Routes,
+    /// Decides who may call.
+    pub iam: Arc<Iam>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where the platform is reached.
+    pub site: Site,
+    /// Numbers of the projects, by id.
+    pub projects: BTreeMap<String, u64>,
+    /// How long an instance without requests stays.
+    pub idle_timeout: Duration,
+}
+
+/// See [`Deps`].
+pub struct Context {
+    pub(crate) store: Store,
+    pub(crate) images: Arc<dyn ImageResolver>,
+    pub(crate) fleet: Fleet,
+    pub(crate) routes: Routes,
+    pub(crate) clock: Arc<dyn Clock>,
+    iam: Arc<Iam>,
+    site: Site,
+    projects: BTreeMap<String, u64>,
+    idle_timeout: Duration,
+}
+
+impl Context {
+    pub(crate) fn new(deps: Deps) -> Self {
+        Self {
+            store: deps.store,
+            images: deps.images,
+            fleet: deps.fleet,
+            routes: Routes::new(deps.routes),
+            clock: deps.clock,
+            iam: deps.iam,
+            site: deps.site,
+            projects: deps.projects,
+            idle_timeout: deps.idle_timeout,
+        }
+    }
+
+    fn project_number(&self, project: &str) -> u64 {
+        self.projects.get(project).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn url(
+        &self,
+        project: &str,
+        region: &str,
+        service: &str,
+        tag: Option<&str>,
+    ) -> String {
+        self.site
+            .url(service, self.project_number(project), region, tag)
+    }
+
+    pub(crate) fn new_uid(&self) -> String {
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).expect("the kernel gives random bytes");
+        // RFC 9562, version 4.
+        random[6] = (random[6] & 0x0f) | 0x40;
+        random[8] = (random[8] & 0x3f) | 0x80;
+        let hex: String = random.iter().map(|b| format!("{b:02x}")).collect();
+        format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
+    }
+
+    /// Makes sure the gateway has a pool for a revision, with these counts.
+    pub(crate) fn ensure_pool(
+        &self,
+        key: &RevisionKey,
+        revision: &Revision,
+        counts: Counts,
+    ) -> Arc<lauf_gateway::RevisionPool> {
+        self.fleet.ensure(RevisionConfig {
+            key: key.clone(),
+            image_digest: revision.status.image_digest.clone(),
+            spec: revision.spec.clone(),
+            min: counts.min,
+            max: counts.max,
+            manual: counts.manual,
+            idle_timeout: self.idle_timeout,
+        })
+    }
+
+    /// Publishes where requests for a service go.
+    pub(crate) fn route(
+        &self,
+        key: &ServiceKey,
+        service: &Service,
+        revisions: &BTreeMap<String, Revision>,
+        served: &[TrafficStatus],
+        policy: Policy,
+    ) {
+        let host = self
+            .site
+            .host(&key.name, self.project_number(&key.project), &key.region);
+        let access = if service.spec.invoker_iam_disabled || policy.is_public() {
+            Access::Public
+        } else {
+            Access::Restricted(Arc::new(PolicyCheck {
+                iam: Arc::clone(&self.iam),
+                policy,
+            }))
+        };
+        // A revision may be served by several targets (a share and a tag): its counts come from
+        // all its shares together.
+        let mut pools = BTreeMap::new();
+        for target in served {
+            if let Some(revision) = revisions.get(&target.revision) {
+                pools.entry(&target.revision).or_insert_with(|| {
+                    let percent = served
+                        .iter()
+                        .filter(|t| t.revision == target.revision)
+                        .map(|t| t.percent)
+                        .sum();
+                    let counts = plan::counts(&service.spec.scaling, revision, percent);
+                    self.ensure_pool(&key.revision(&target.revision), revision, counts)
+                });
+            }
+        }
+        let route = |targets: Vec<Target>| {
+            Arc::new(ServiceRoute {
+                key: key.clone(),
+                access: access.clone(),
+                targets,
+            })
+        };
+        let target = |t: &TrafficStatus, percent| {
+            Some(Target {
+                percent,
+                pool: Arc::clone(pools.get(&t.revision)?),
+            })
+        };
+        let shares = served
+            .iter()
+            .filter(|t| t.percent > 0)
+            .filter_map(|t| target(t, t.percent));
+        let mut hosts = vec![(host.clone(), route(shares.collect()))];
+        for t in served {
+            if let (Some(tag), Some(target)) = (&t.tag, target(t, 100)) {
+                hosts.push((format!("{tag}---{host}"), route(vec![target])));
+            }
+        }
+        self.routes.set(key, hosts);
+    }
+}
+
+/// Admission by the service's IAM policy.
+struct PolicyCheck {
+    iam: Arc<Iam>,
+    policy: Policy,
+}
+
+impl InvokerCheck for PolicyCheck {
+    fn check(&self, authorization: Option<&str>) -> Result<(), lauf_model::Status> {
+        let caller = self.iam.authenticate(authorization)?;
+        if self.iam.may_invoke(&caller, &self.policy) {
+            return Ok(());
+        }
+        Err(lauf_model::Status::new(
+            lauf_model::Code::PermissionDenied,
+            format!("'{}' may not invoke this service.", caller.principal),
+        ))
+    }
+}

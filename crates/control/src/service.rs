@@ -1,0 +1,305 @@
+//! The service controller: stamps revisions, decides where requests go, and says how it stands.
+//!
+//! Every turn starts from what is stored and is short: it never waits for an instance (that is the
+//! revision controller's part). A crash between any two writes leaves a state from which the next
+//! turn goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lauf_model::{
+    ConditionStatus, Meta, Revision, RevisionStatus, Service, ServiceKey, TrafficStatus, condition,
+};
+use lauf_store::{Condition, ListQuery, Txn};
+
+use crate::objects::{self, ObjectError, Stored};
+use crate::plan::{Readiness, Trouble};
+use crate::{Context, naming, plan, wording};
+
+pub(crate) async fn reconcile(context: &Arc<Context>, key: &ServiceKey) -> Result<(), ObjectError> {
+    let Some(mut service) = objects::service(&context.store, key).await? else {
+        context.routes.remove(key);
+        return Ok(());
+    };
+    let revisions = revisions_of(context, key).await?;
+    if service.value.meta.deleted.is_some() {
+        return delete(context, key, &service, &revisions).await;
+    }
+    let latest = revisions.get(&service.value.status.latest_created_revision);
+    if plan::needs_revision(&service.value.spec.template, latest) {
+        return stamp(context, key, service, &revisions).await;
+    }
+    let routing = plan::route(&service.value, &revisions);
+    publish(context, key, &service.value, &revisions, &routing.served).await?;
+    settle(context, &mut service, &revisions, routing).await
+}
+
+/// All revisions of a service, by name.
+pub(crate) async fn revisions_of(
+    context: &Context,
+    key: &ServiceKey,
+) -> Result<BTreeMap<String, Revision>, ObjectError> {
+    // Revision names begin with `SERVICE-` and are listed in order, so a range of names suffices.
+    // It may hold revisions of `SERVICE-other` too.
+    let prefix = format!("{}-", key.name);
+    let mut found = BTreeMap::new();
+    let mut after = (key.scope(), prefix.clone());
+    loop {
+        let query = ListQuery {
+            after: Some(after),
+            ..ListQuery::scope(objects::REVISION, key.scope())
+        };
+        let page = context.store.list(&query).await?;
+        for object in page
+            .objects
+            .iter()
+            .take_while(|o| o.key.name.starts_with(&prefix))
+        {
+            let revision = objects::parse::<Revision>(object)?.value;
+            if revision.service == key.name {
+                found.insert(revision.meta.name.clone(), revision);
+            }
+        }
+        match page.objects.last() {
+            Some(last) if page.more && last.key.name.starts_with(&prefix) => {
+                after = (last.key.scope.clone(), last.key.name.clone());
+            }
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// Makes the revision that the template asks for. The store change brings both controllers back.
+async fn stamp(
+    context: &Context,
+    key: &ServiceKey,
+    mut service: Stored<Service>,
+    revisions: &BTreeMap<String, Revision>,
+) -> Result<(), ObjectError> {
+    let now = context.clock.now();
+    let template = &service.value.spec.template;
+    let name = template.name.clone().unwrap_or_else(|| {
+        let mut random = [0; 3];
+        getrandom::fill(&mut random).expect("the kernel gives random bytes");
+        naming::revision(&key.name, service.value.meta.generation, random)
+    });
+    if revisions.contains_key(&name) {
+        let text = format!(
+            "Revision named '{name}' with different configuration already exists. Choose another \
+             name, or leave it out."
+        );
+        let status = &mut service.value.status;
+        status.observed_generation = service.value.meta.generation;
+        let changed = [
+            wording::failed("ConfigurationsReady", "RevisionNameTaken", &text, now),
+            wording::failed("Ready", "RevisionNameTaken", &text, now),
+        ]
+        .into_iter()
+        .fold(false, |changed, c| {
+            condition::set(&mut status.conditions, c) | changed
+        });
+        if changed {
+            objects::replace_service(&context.store, &service).await?;
+        }
+        return Ok(());
+    }
+    let revision = Revision {
+        meta: Meta {
+            name: name.clone(),
+            uid: context.new_uid(),
+            generation: 1,
+            created: now,
+            updated: now,
+            deleted: None,
+            labels: template.labels.clone(),
+            annotations: template.annotations.clone(),
+            as_sent: BTreeMap::new(),
+            ..service.value.meta.clone()
+        },
+        service: key.name.clone(),
+        service_generation: service.value.meta.generation,
+        template_as_sent: template.as_sent.clone(),
+        spec: template.spec.clone(),
+        status: RevisionStatus {
+            image_digest: String::new(),
+            conditions: vec![wording::pending(
+                "Ready",
+                "Deploying",
+                "Deploying revision.",
+                now,
+            )],
+        },
+    };
+    service
+        .value
+        .status
+        .latest_created_revision
+        .clone_from(&name);
+    let status = &mut service.value.status;
+    status.observed_generation = service.value.meta.generation;
+    for kind in ["ConfigurationsReady", "Ready"] {
+        let pending = wording::pending(kind, "Deploying", "Creating Revision.", now);
+        condition::set(&mut status.conditions, pending);
+    }
+    let (service_key, revision_key) = (
+        objects::service_key(key),
+        objects::revision_key(&key.revision(&name)),
+    );
+    let txn = Txn::new()
+        .require(Condition::Version(service_key.clone(), service.version))
+        .require(Condition::Absent(revision_key.clone()))
+        .put(revision_key, objects::body(&revision))
+        .put(service_key, objects::body(&service.value));
+    context.store.write(txn).await?;
+    Ok(())
+}
+
+/// Makes the served targets reachable and lets go of what gets no requests any more.
+pub(crate) async fn publish(
+    context: &Arc<Context>,
+    key: &ServiceKey,
+    service: &Service,
+    revisions: &BTreeMap<String, Revision>,
+    served: &[TrafficStatus],
+) -> Result<(), ObjectError> {
+    let policy = objects::policy(&context.store, key).await?;
+    context.route(key, service, revisions, served, policy);
+    for revision in revisions.values() {
+        let name = &revision.meta.name;
+        let routed = served.iter().any(|t| t.revision == *name);
+        if !routed && plan::readiness(revision) == Readiness::Ready {
+            // Draining takes as long as the longest request; nobody waits for it here.
+            let (context, key) = (Arc::clone(context), key.revision(name));
+            tokio::spawn(async move { context.fleet.retire(&key).await });
+        }
+    }
+    Ok(())
+}
+
+/// Writes the status, if it says anything new.
+async fn settle(
+    context: &Context,
+    service: &mut Stored<Service>,
+    revisions: &BTreeMap<String, Revision>,
+    routing: plan::Routing,
+) -> Result<(), ObjectError> {
+    let before = service.value.status.clone();
+    let meta = &service.value.meta;
+    let url = |tag: Option<&str>| context.url(&meta.project, &meta.region, &meta.name, tag);
+    let status = &mut service.value.status;
+    status.observed_generation = meta.generation;
+    status.url = url(None);
+    status.traffic = routing
+        .served
+        .into_iter()
+        .map(|t| TrafficStatus {
+            url: t.tag.as_deref().map(|tag| url(Some(tag))),
+            ..t
+        })
+        .collect();
+    if let Some(ready) = plan::latest_ready(revisions) {
+        status.latest_ready_revision.clone_from(&ready.meta.name);
+    }
+    let now = context.clock.now();
+    let configurations = configurations_ready(revisions.get(&status.latest_created_revision), now);
+    let routes = routes_ready(routing.trouble.as_ref(), &configurations, now);
+    let ready = overall(&[&configurations, &routes], now);
+    for condition in [ready, configurations, routes] {
+        condition::set(&mut status.conditions, condition);
+    }
+    if *status != before {
+        objects::replace_service(&context.store, service).await?;
+    }
+    Ok(())
+}
+
+fn configurations_ready(latest: Option<&Revision>, now: jiff::Timestamp) -> lauf_model::Condition {
+    const KIND: &str = "ConfigurationsReady";
+    let Some(latest) = latest else {
+        return wording::pending(KIND, "Deploying", "Creating Revision.", now);
+    };
+    let ready = condition::find(&latest.status.conditions, "Ready");
+    match plan::readiness(latest) {
+        Readiness::Ready => wording::holds(KIND, now),
+        Readiness::Pending => wording::pending(KIND, "Deploying", "Deploying Revision.", now),
+        Readiness::Failed => {
+            let (reason, cause) = ready.map_or(("", ""), |c| (&*c.reason, &*c.message));
+            let text = wording::revision_not_ready(&latest.meta.name, cause);
+            wording::failed(KIND, reason, &text, now)
+        }
+    }
+}
+
+fn routes_ready(
+    trouble: Option<&Trouble>,
+    configurations: &lauf_model::Condition,
+    now: jiff::Timestamp,
+) -> lauf_model::Condition {
+    const KIND: &str = "RoutesReady";
+    match trouble {
+        None => wording::holds(KIND, now),
+        Some(Trouble::Missing(revision)) => {
+            let text = format!(
+                "Revision '{revision}' named in the traffic block was not found. Name a revision \
+                 that exists, or deploy it first."
+            );
+            wording::failed(KIND, "RevisionMissing", &text, now)
+        }
+        Some(Trouble::Failed(revision)) => {
+            let text = format!(
+                "Revision '{revision}' named in the traffic block is not ready and cannot serve \
+                 traffic."
+            );
+            wording::failed(KIND, "RevisionFailed", &text, now)
+        }
+        // There is nothing to route to because the only revision failed: its failure says it all.
+        Some(Trouble::Waiting) if configurations.status == ConditionStatus::False => {
+            wording::failed(KIND, &configurations.reason, &configurations.message, now)
+        }
+        Some(Trouble::Waiting) => wording::pending(
+            KIND,
+            "Deploying",
+            "Waiting for a revision to become ready.",
+            now,
+        ),
+    }
+}
+
+/// `Ready` is the first part that is not true.
+fn overall(parts: &[&lauf_model::Condition], now: jiff::Timestamp) -> lauf_model::Condition {
+    let worst = parts
+        .iter()
+        .find(|c| c.status == ConditionStatus::False)
+        .or_else(|| parts.iter().find(|c| c.status == ConditionStatus::Unknown));
+    match worst {
+        Some(c) => lauf_model::Condition {
+            kind: "Ready".into(),
+            last_transition: now,
+            ..(*c).clone()
+        },
+        None => wording::holds("Ready", now),
+    }
+}
+
+/// Takes a service off the routes, drains its instances, then removes every trace of it at once.
+async fn delete(
+    context: &Context,
+    key: &ServiceKey,
+    service: &Stored<Service>,
+    revisions: &BTreeMap<String, Revision>,
+) -> Result<(), ObjectError> {
+    context.routes.remove(key);
+    for name in revisions.keys() {
+        context.fleet.retire(&key.revision(name)).await;
+    }
+    let stored = objects::service_key(key);
+    let mut txn = Txn::new()
+        .require(Condition::Version(stored.clone(), service.version))
+        .delete(stored)
+        .delete(objects::policy_key(key));
+    for name in revisions.keys() {
+        txn = txn.delete(objects::revision_key(&key.revision(name)));
+    }
+    context.store.write(txn).await?;
+    Ok(())
+}

@@ -1,0 +1,491 @@
+//! The engine of this machine: images from `lauf-image`, containers by `lauf-sandbox`.
+
+use std::net::TcpStream;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use lauf_image::{Images, PreparedImage, Reference, ResolvedImage};
+use lauf_model::{Clock, InstanceId};
+use lauf_sandbox::{
+    ContainerSpec, ExitStatus, Exited, KeeperClient, KeeperConfig, KeeperEvent, NetNs,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::prober::Prober;
+use crate::table::{Entry, Table};
+use crate::{
+    Endpoint, Engine, Exit, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState,
+    StartError, StartPhases, command, fault, health, startup,
+};
+
+/// The label under which an instance carries its own [`InstanceSpec`].
+const SPEC_LABEL: &str = "lauf.spec";
+const SIGTERM: i32 = 15;
+/// The most processes and threads of an instance. A fork bomb ends here.
+const PIDS_MAX: u32 = 8192;
+
+/// What the engine has to say about an instance to the person who owns it.
+pub trait InstanceLog: Send + Sync + 'static {
+    /// One line of the platform's own log about an instance.
+    fn system(&self, spec: &InstanceSpec, warning: bool, text: &str);
+    /// Containers wrote something: read the spool.
+    fn spool_advanced(&self);
+}
+
+/// How the engine is set up.
+pub struct LocalConfig {
+    /// How to reach or make the keeper.
+    pub keeper: KeeperConfig,
+    /// Whether instances ask the platform's name server, which then has to listen on
+    /// [`LocalEngine::gateways`]. Otherwise they have the image's `/etc/resolv.conf`.
+    pub name_server: bool,
+}
+
+/// The engine of this machine. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalEngine(Arc<Inner>);
+
+struct Inner {
+    images: Images,
+    clock: Arc<dyn Clock>,
+    log: Arc<dyn InstanceLog>,
+    config: LocalConfig,
+    prober: Prober,
+    /// Replaced when the keeper had to be made anew.
+    keeper: RwLock<Arc<KeeperClient>>,
+    table: Table,
+}
+
+#[derive(Debug)]
+struct NetNsEndpoint(NetNs);
+
+impl Endpoint for NetNsEndpoint {
+    fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
+        self.0.connect(port)
+    }
+}
+
+impl LocalEngine {
+    /// Connects to the keeper, or makes one.
+    ///
+    /// # Errors
+    /// When there is no keeper to be had; the text says why.
+    pub async fn start(
+        config: LocalConfig,
+        images: Images,
+        clock: Arc<dyn Clock>,
+        log: Arc<dyn InstanceLog>,
+    ) -> Result<Self, StartError> {
+        let (keeper, events) = KeeperClient::connect_or_spawn(config.keeper.clone())
+            .await
+            .map_err(|e| StartError::Host(e.to_string()))?;
+        let prober =
+            Prober::start(Arc::clone(&clock)).map_err(|e| StartError::Host(e.to_string()))?;
+        let inner = Inner {
+            images,
+            clock,
+            log,
+            config,
+            prober,
+            keeper: RwLock::new(Arc::new(keeper)),
+            table: Table::default(),
+        };
+        let engine = Self(Arc::new(inner));
+        tokio::spawn(follow(engine.clone(), events));
+        Ok(engine)
+    }
+
+    /// The host's addresses towards the instances: where a name server for them may listen.
+    /// Empty when instances have no network but their own loopback.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<std::net::Ipv4Addr> {
+        self.0.keeper().gateways().to_vec()
+    }
+
+    /// Where the containers' output is; read it with [`lauf_sandbox::spool::SpoolReader`].
+    #[must_use]
+    pub fn spool_dir(&self) -> std::path::PathBuf {
+        self.0.keeper().spool_dir().to_owned()
+    }
+
+    /// Says up to where the spool has been read.
+    pub fn spool_seen(&self, position: lauf_sandbox::spool::Position) {
+        // A keeper that is gone has nothing to say any more.
+        let _ = self.0.keeper().logs_seen(position);
+    }
+}
+
+impl Inner {
+    fn keeper(&self) -> Arc<KeeperClient> {
+        self.keeper
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn at(&self, nanoseconds: u64) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or_else(|_| self.clock.now())
+    }
+
+    fn resolv_conf(&self) -> Option<String> {
+        let gateway = *self.keeper().gateways().first()?;
+        self.config
+            .name_server
+            .then(|| format!("nameserver {gateway}\noptions ndots:0\n"))
+    }
+
+    fn container_spec(
+        &self,
+        spec: &InstanceSpec,
+        image: &PreparedImage,
+    ) -> Result<ContainerSpec, StartError> {
+        let container = &spec.container;
+        let declared = command::declared_env(container, &spec.revision);
+        let args = command::command_line(container, &image.config, &declared)?;
+        let user = image
+            .resolve_user(&image.config.user)
+            .map_err(|e| StartError::Command(e.to_string()))?;
+        let cwd = [&container.working_dir, &image.config.working_dir]
+            .into_iter()
+            .find(|dir| !dir.is_empty())
+            .map_or("/", String::as_str);
+        let id = lauf_sandbox::InstanceId::new(spec.id.0.as_str())
+            .map_err(|e| StartError::Host(e.to_string()))?;
+        let label = serde_json::to_string(spec).map_err(|e| StartError::Host(e.to_string()))?;
+        Ok(ContainerSpec {
+            layers: image.layers.clone(),
+            args,
+            env: command::whole_env(&image.config, declared),
+            cwd: cwd.to_owned(),
+            uid: user.uid,
+            gid: user.gid,
+            additional_gids: user.groups,
+            hostname: "localhost".to_owned(),
+            cpu_millis: container.cpu_millis,
+            memory_bytes: container.memory_bytes,
+            pids_max: PIDS_MAX,
+            resolv_conf: self.resolv_conf(),
+            hosts: Some("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned()),
+            labels: [(SPEC_LABEL.to_owned(), label)].into(),
+            stop_signal: SIGTERM,
+            ..ContainerSpec::new(id, Vec::new(), Vec::new())
+        })
+    }
+
+    /// Puts the pieces of a started instance together and starts its health probes.
+    fn instance(
+        self: &Arc<Self>,
+        spec: InstanceSpec,
+        started: Timestamp,
+        phases: StartPhases,
+        endpoint: Arc<dyn Endpoint>,
+        entry: &Arc<Entry>,
+    ) -> Arc<Instance> {
+        entry.set_ready(true);
+        let instance = Arc::new(Instance {
+            spec,
+            started,
+            phases,
+            endpoint,
+            state: entry.state.subscribe(),
+        });
+        self.watch_health(&instance, entry);
+        instance
+    }
+
+    fn watch_health(self: &Arc<Self>, instance: &Arc<Instance>, entry: &Arc<Entry>) {
+        let container = &instance.spec.container;
+        if let Some(probe) = container.liveness_probe.clone() {
+            let (inner, spec, entry) = (Arc::clone(self), instance.spec.clone(), Arc::clone(entry));
+            let about = probe.clone();
+            self.until_exit(
+                &instance.state,
+                health::watch(
+                    Arc::clone(&instance.endpoint),
+                    container.clone(),
+                    probe,
+                    move |well, cause| {
+                        if !well {
+                            let text = health::liveness_failed(&spec.container, &about, &cause);
+                            inner.log.system(&spec, true, &text);
+                            entry.ending(ExitReason::Liveness);
+                            let (engine, id) = (LocalEngine(Arc::clone(&inner)), spec.id.clone());
+                            tokio::spawn(async move {
+                                engine.stop(&id, Duration::from_secs(10)).await;
+                            });
+                        }
+                    },
+                ),
+            );
+        }
+        if let Some(probe) = container.readiness_probe.clone() {
+            let entry = Arc::clone(entry);
+            self.until_exit(
+                &instance.state,
+                health::watch(
+                    Arc::clone(&instance.endpoint),
+                    container.clone(),
+                    probe,
+                    move |well, _| entry.set_ready(well),
+                ),
+            );
+        }
+    }
+
+    fn until_exit(
+        &self,
+        state: &watch::Receiver<InstanceState>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut state = state.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = work => {}
+                _ = state.wait_for(|s| matches!(s, InstanceState::Exited(_))) => {}
+            }
+        });
+    }
+}
+
+/// Ends the instance if its start is given up.
+struct Abandon {
+    engine: Option<LocalEngine>,
+    id: InstanceId,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            let id = self.id.clone();
+            tokio::spawn(async move { engine.stop(&id, Duration::ZERO).await });
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for LocalEngine {
+    async fn prepare(&self, image: &str) -> Result<(), StartError> {
+        prepare(&self.0.images, image).await.map(|_| ())
+    }
+
+    async fn start(&self, spec: InstanceSpec) -> Result<Arc<Instance>, StartError> {
+        let inner = &self.0;
+        let started = inner.clock.now();
+        let begin = inner.clock.monotonic();
+        let image = prepare(&inner.images, &spec.image).await?;
+        let container = inner.container_spec(&spec, &image)?;
+        let image_done = inner.clock.monotonic();
+
+        let entry = inner.table.insert(&spec.id);
+        let mut abandon = Abandon {
+            engine: Some(self.clone()),
+            id: spec.id.clone(),
+        };
+        let running = match inner.keeper().start(container).await {
+            Ok(running) => running,
+            Err(error) => {
+                abandon.engine = None;
+                inner.table.remove(&spec.id);
+                return Err(fault::start(&error, &spec));
+            }
+        };
+        let sandbox_done = inner.clock.monotonic();
+        let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
+        let waited = tokio::select! {
+            biased;
+            exit = entry.exited() => Err(fault::ended(&exit, &spec)),
+            result = startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container) =>
+                result.map_err(StartError::Probe),
+        };
+        if let Err(error) = waited {
+            self.stop(&spec.id, Duration::ZERO).await;
+            inner.log.system(&spec, true, &error.to_string());
+            abandon.engine = None;
+            return Err(error);
+        }
+        abandon.engine = None;
+        let phases = StartPhases {
+            image: image_done.saturating_sub(begin),
+            sandbox: sandbox_done.saturating_sub(image_done),
+            boot: inner.clock.monotonic().saturating_sub(sandbox_done),
+        };
+        Ok(inner.instance(spec, started, phases, endpoint, &entry))
+    }
+
+    async fn stop(&self, id: &InstanceId, grace: Duration) {
+        let inner = &self.0;
+        let Some(entry) = inner.table.get(id) else {
+            return;
+        };
+        let Ok(sandbox_id) = lauf_sandbox::InstanceId::new(id.0.as_str()) else {
+            return;
+        };
+        entry.ending(ExitReason::Stopped);
+        let keeper = inner.keeper();
+        if !grace.is_zero() && keeper.signal(&sandbox_id, SIGTERM).await.is_ok() {
+            let left = tokio::time::timeout(grace, entry.exited()).await;
+            if left.is_ok() {
+                return;
+            }
+        }
+        match keeper.kill(&sandbox_id).await {
+            Ok(()) => drop(entry.exited().await),
+            // The keeper does not know it: it has exited, or the keeper is gone and with it the
+            // instance. Either way the event is on its way or was here.
+            Err(error) => tracing::debug!(instance = %id, %error, "kill found nothing"),
+        }
+    }
+
+    async fn running(&self) -> Vec<Arc<Instance>> {
+        let inner = &self.0;
+        let listed = match inner.keeper().list().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(%error, "the keeper does not list its instances");
+                return Vec::new();
+            }
+        };
+        let mut adopted = Vec::new();
+        for running in listed {
+            let spec = running.info.labels.get(SPEC_LABEL);
+            let Some(spec) = spec.and_then(|s| serde_json::from_str::<InstanceSpec>(s).ok()) else {
+                // Not ours, or of a version that cannot be read any more: nobody would stop it.
+                if let Err(error) = inner.keeper().kill(&running.info.id).await {
+                    tracing::warn!(%error, "an unknown instance cannot be stopped");
+                }
+                continue;
+            };
+            let entry = inner.table.insert(&spec.id);
+            let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
+            // The old server may have died before the instance was ready, so the probe decides
+            // again; an instance that serves passes it at once.
+            let ready = tokio::select! {
+                biased;
+                _ = entry.exited() => false,
+                result = tokio::time::timeout(
+                    ADOPTION_LIMIT,
+                    startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
+                ) => matches!(result, Ok(Ok(()))),
+            };
+            if ready {
+                let started = inner.at(running.info.started_at);
+                let phases = StartPhases::default();
+                adopted.push(inner.instance(spec, started, phases, endpoint, &entry));
+            } else {
+                self.stop(&spec.id, Duration::ZERO).await;
+            }
+        }
+        adopted
+    }
+}
+
+/// An instance that was serving answers its probe at once; one that does not in this time was
+/// still starting, and a new one starts as well.
+const ADOPTION_LIMIT: Duration = Duration::from_millis(500);
+
+#[async_trait]
+impl ImageResolver for LocalEngine {
+    async fn resolve(&self, image: &str) -> Result<String, StartError> {
+        let reference: Reference = image
+            .parse()
+            .map_err(|e| StartError::Image(format!("{e}")))?;
+        let resolved = self
+            .0
+            .images
+            .resolve(&reference)
+            .await
+            .map_err(|e| fault::image(&e))?;
+        self.0
+            .images
+            .prepare(&resolved)
+            .await
+            .map_err(|e| fault::image(&e))?;
+        Ok(resolved.to_string())
+    }
+}
+
+async fn prepare(images: &Images, image: &str) -> Result<Arc<PreparedImage>, StartError> {
+    let reference: Reference = image
+        .parse()
+        .map_err(|e| StartError::Image(format!("{e}")))?;
+    let resolved = match &reference.digest {
+        Some(digest) => ResolvedImage {
+            digest: digest.clone(),
+            reference,
+        },
+        None => images
+            .resolve(&reference)
+            .await
+            .map_err(|e| fault::image(&e))?,
+    };
+    images
+        .prepare(&resolved)
+        .await
+        .map_err(|e| fault::image(&e))
+}
+
+/// Takes the keeper's events in, and makes a new keeper when the old one is gone.
+async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
+    let inner = &engine.0;
+    loop {
+        match events.recv().await {
+            Some(KeeperEvent::Exited(exited)) => {
+                let id = InstanceId(exited.id.as_str().to_owned());
+                log_oom(inner, &exited);
+                let exit = fault::exit(&exited, inner.at(exited.at));
+                inner.table.exited(&id, exit);
+                // A keeper that is gone has forgotten everything.
+                let _ = inner.keeper().forget(&exited.id);
+            }
+            Some(KeeperEvent::Oom(id)) => tracing::debug!(%id, "a process ran out of memory"),
+            Some(KeeperEvent::LogsAdvanced) => inner.log.spool_advanced(),
+            Some(KeeperEvent::Gone) | None => {
+                tracing::error!("the keeper is gone and its instances with it; making a new one");
+                inner.table.all_lost(inner.clock.now());
+                events = respawn(inner).await;
+            }
+        }
+    }
+}
+
+fn log_oom(inner: &Inner, exited: &Exited) {
+    if !exited.oom || matches!(exited.status, ExitStatus::Code(0)) {
+        return;
+    }
+    let spec = exited
+        .labels
+        .get(SPEC_LABEL)
+        .and_then(|s| serde_json::from_str(s).ok());
+    if let Some(spec) = spec {
+        let spec: InstanceSpec = spec;
+        let mib = |bytes: u64| bytes >> 20;
+        let (limit, used) = (
+            mib(spec.container.memory_bytes),
+            mib(exited.memory_peak_bytes),
+        );
+        let text = format!(
+            "Memory limit of {limit} MiB exceeded with {used} MiB used. Consider increasing the \
+             memory limit, see the service's memory setting."
+        );
+        inner.log.system(&spec, true, &text);
+    }
+}
+
+async fn respawn(inner: &Inner) -> mpsc::Receiver<KeeperEvent> {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match KeeperClient::connect_or_spawn(inner.config.keeper.clone()).await {
+            Ok((keeper, events)) => {
+                *inner.keeper.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keeper);
+                return events;
+            }
+            Err(error) => {
+                tracing::error!(%error, "no keeper can be made; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
