@@ -1,1 +1,55 @@
-//! lauf-api
+//! The wire: Cloud Run's Admin API and the neighbours that its clients call.
+//!
+//! A request comes in through [`router`] whatever its host; the host tells the API and, for v1,
+//! the region. It is authenticated, read into the model ([`lauf_model`]), validated, and written to
+//! the store as desired state; controllers do the rest. Reads go the other way: store, model, wire
+//! form. Nothing here decides anything about what runs.
+//!
+//! The laws:
+//!
+//! 1. **One model, two views.** v1 (`/apis/serving.knative.dev/v1`) and v2 (REST and gRPC) read and
+//!    write the same stored object. Putting back what was got changes nothing.
+//! 2. **All violations at once**, each with its field's path, and nothing is stored.
+//! 3. **What cannot be honoured is refused**, never taken and forgotten.
+//! 4. **Errors have one shape**, made in one place (`reply`): Google's JSON with details.
+//! 5. **Everything is bounded:** body, path, time to send them, pages.
+#![forbid(unsafe_code)]
+
+mod api;
+mod config;
+mod deps;
+mod etag;
+mod host;
+mod iam;
+mod lenient;
+mod logging;
+mod native;
+mod page;
+mod refuse;
+mod reply;
+mod resourcemanager;
+mod selector;
+mod services;
+mod serviceusage;
+pub mod stored;
+mod v1;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+
+pub use config::ApiConfig;
+pub use deps::{Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs};
+
+use api::Api;
+
+/// The whole API as one service: any host that ends in `.googleapis.com`, and the platform's own
+/// address. The `Host` header (or `:authority`) must come as the client sent it.
+pub fn router(config: ApiConfig, deps: Deps) -> Router {
+    let api = Api {
+        config: Arc::new(config),
+        deps,
+    };
+    Router::new().fallback(move |request: Request| api.clone().answer(request))
+}

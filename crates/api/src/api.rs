@@ -1,0 +1,310 @@
+//! One request, from the socket's side to the face that answers it: bound, authenticate, tell by
+//! host which API it is for, dispatch by path.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use lauf_iam::Caller;
+use lauf_model::{Code, Project, ServiceKey, Status, Violation};
+use lauf_store::ListQuery;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+
+use crate::config::ApiConfig;
+use crate::deps::Deps;
+use crate::host::{self, Host, Service};
+use crate::reply::{self, Reply, Words};
+use crate::stored::{PROJECT, Stored, project_key, read_failed};
+use crate::{logging, native, resourcemanager, serviceusage, v1};
+
+/// The longest path and query that is read, in bytes.
+const MAX_URI: usize = 16 << 10;
+
+/// The faces, with all they need.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) config: Arc<ApiConfig>,
+    pub(crate) deps: Deps,
+}
+
+/// A request that was let in: who sent it and what it asks.
+pub(crate) struct Ask {
+    pub(crate) caller: Caller,
+    pub(crate) method: Method,
+    pub(crate) host: Host,
+    /// The path's segments, percent-decoded.
+    pub(crate) path: Vec<String>,
+    /// The query's pairs, decoded.
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) body: Bytes,
+}
+
+impl Api {
+    /// Answers any request; errors too are answers.
+    pub(crate) async fn answer(self, request: Request<Body>) -> Reply {
+        let words = if request.uri().path().starts_with("/v2/") {
+            Words::V2
+        } else {
+            Words::V1
+        };
+        match self.try_answer(request).await {
+            Ok(reply) => reply,
+            Err(status) => reply::error(&status, words),
+        }
+    }
+
+    async fn try_answer(&self, request: Request<Body>) -> Result<Reply, Status> {
+        let caller = self.authenticate(&request)?;
+        let ask = self.read(caller, request).await?;
+        let service = match &ask.host.service {
+            Ok(service) => *service,
+            Err(name) => {
+                return Err(Status::new(
+                    Code::Unimplemented,
+                    format!("{name} is not served by this version of Lauf."),
+                ));
+            }
+        };
+        let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
+        match (service, path.as_slice()) {
+            (_, ["lauf", "v1", ..]) => native::answer(self, &ask, &path).await,
+            (Service::Run, _) => v1::answer(self, &ask, &path).await,
+            (Service::ServiceUsage, _) => serviceusage::answer(self, &ask, &path).await,
+            (Service::ResourceManager, _) => resourcemanager::answer(self, &ask, &path).await,
+            (Service::Logging, _) => logging::answer(self, &ask, &path).await,
+        }
+    }
+
+    /// Who sent a request.
+    pub(crate) fn authenticate(&self, request: &Request<Body>) -> Result<Caller, Status> {
+        let header = request.headers().get(header::AUTHORIZATION);
+        let header = header.map(|value| value.to_str().unwrap_or("unreadable"));
+        self.deps.iam.authenticate(header)
+    }
+
+    async fn read(&self, caller: Caller, request: Request<Body>) -> Result<Ask, Status> {
+        let (parts, body) = request.into_parts();
+        let uri = &parts.uri;
+        if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI {
+            return Err(Status::new(
+                Code::InvalidArgument,
+                format!("The request's path and query are longer than {MAX_URI} bytes."),
+            ));
+        }
+        let authority = uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or_else(|| parts.headers.get(header::HOST)?.to_str().ok())
+            .unwrap_or_default();
+        let path = uri.path().trim_start_matches('/');
+        let path = path
+            .split('/')
+            .map(|segment| decode(segment, false))
+            .collect::<Result<_, _>>()?;
+        let query = uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decode(key, true)?, decode(value, true)?))
+            })
+            .collect::<Result<_, Status>>()?;
+        Ok(Ask {
+            caller,
+            method: parts.method,
+            host: host::parse(authority),
+            path,
+            query,
+            body: self.body(body).await?,
+        })
+    }
+
+    async fn body(&self, body: Body) -> Result<Bytes, Status> {
+        let most = self.config.max_body;
+        let whole = Limited::new(body, most).collect();
+        match tokio::time::timeout(self.config.body_timeout, whole).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::new(
+                Code::InvalidArgument,
+                format!("The request body is larger than {most} bytes."),
+            )),
+            Ok(Err(_)) => Err(Status::new(
+                Code::InvalidArgument,
+                "The request body ended before it was complete.",
+            )),
+            Err(_) => Err(Status::new(
+                Code::DeadlineExceeded,
+                format!(
+                    "The request body did not arrive within {} s.",
+                    self.config.body_timeout.as_secs()
+                ),
+            )),
+        }
+    }
+
+    /// The project of that id or number.
+    pub(crate) async fn project(&self, id_or_number: &str) -> Result<Project, Status> {
+        let unknown = || {
+            Status::new(
+                Code::NotFound,
+                format!(
+                    "Project '{id_or_number}' was not found. This Lauf has the project '{}'.",
+                    self.config.default_project
+                ),
+            )
+        };
+        let Ok(number) = id_or_number.parse::<u64>() else {
+            let object = self.deps.store.get(&project_key(id_or_number)).await;
+            let object = object.map_err(|error| read_failed(&error))?;
+            return Ok(Stored::read(&object.ok_or_else(unknown)?)?.value);
+        };
+        self.projects()
+            .await?
+            .into_iter()
+            .find(|project| project.number == number)
+            .ok_or_else(unknown)
+    }
+
+    /// All projects.
+    pub(crate) async fn projects(&self) -> Result<Vec<Project>, Status> {
+        let mut query = ListQuery::scope(PROJECT, "");
+        let mut projects = Vec::new();
+        loop {
+            let page = self.deps.store.list(&query).await;
+            let page = page.map_err(|error| read_failed(&error))?;
+            for object in &page.objects {
+                projects.push(Stored::<Project>::read(object)?.value);
+            }
+            match page.objects.last().filter(|_| page.more) {
+                Some(last) => query.after = Some((last.key.scope.clone(), last.key.name.clone())),
+                None => return Ok(projects),
+            }
+        }
+    }
+
+    /// A region that this Lauf serves.
+    pub(crate) fn known_region<'a>(&self, region: &'a str) -> Result<&'a str, Status> {
+        if self.config.regions.iter().any(|r| r == region) {
+            return Ok(region);
+        }
+        Err(Status::new(
+            Code::NotFound,
+            format!(
+                "Region '{region}' is not served by this Lauf; it serves {}.",
+                self.config.regions.join(", ")
+            ),
+        ))
+    }
+
+    /// The region a v1 request is about: the host's, or the default one.
+    pub(crate) fn region(&self, ask: &Ask) -> Result<String, Status> {
+        match &ask.host.region {
+            Some(region) => self.known_region(region).map(str::to_owned),
+            None => Ok(self.config.default_region.clone()),
+        }
+    }
+
+    /// The key of a service in a project, given by id or number, and a region.
+    pub(crate) async fn service_key(
+        &self,
+        project: &str,
+        region: &str,
+        name: &str,
+    ) -> Result<ServiceKey, Status> {
+        Ok(ServiceKey {
+            region: self.known_region(region)?.to_owned(),
+            project: self.project(project).await?.id,
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Ask {
+    /// The last value of a query parameter; empty when there is none.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.query
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// A query parameter that is a count.
+    pub(crate) fn count(&self, name: &str) -> Result<usize, Status> {
+        let text = self.param(name);
+        if text.is_empty() {
+            return Ok(0);
+        }
+        text.parse().map_err(|_| {
+            Status::invalid(vec![Violation::new(
+                name,
+                format!("'{text}' is not a whole number, 0 or more."),
+            )])
+        })
+    }
+
+    /// The body as JSON of one type. The error names the field.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Status> {
+        let body: &[u8] = if self.body.is_empty() {
+            b"{}"
+        } else {
+            &self.body
+        };
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            if inner.is_data() && path != "." {
+                Status::invalid(vec![Violation::new(path, format!("{inner}."))])
+            } else {
+                Status::new(
+                    Code::InvalidArgument,
+                    format!("Invalid JSON payload received. {inner}."),
+                )
+            }
+        })?;
+        reader.end().map_err(|error| {
+            Status::new(
+                Code::InvalidArgument,
+                format!("Invalid JSON payload received. {error}."),
+            )
+        })?;
+        Ok(value)
+    }
+
+    /// The answer to a path that leads nowhere.
+    pub(crate) fn no_such_path(&self) -> Status {
+        Status::new(
+            Code::NotFound,
+            format!(
+                "{} /{} is not a method of this API.",
+                self.method,
+                self.path.join("/")
+            ),
+        )
+    }
+}
+
+fn decode(text: &str, plus_is_blank: bool) -> Result<String, Status> {
+    let blank;
+    let text = if plus_is_blank && text.contains('+') {
+        blank = text.replace('+', " ");
+        &blank
+    } else {
+        text
+    };
+    percent_decode_str(text)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| {
+            Status::new(
+                Code::InvalidArgument,
+                "The request's path or query is not UTF-8.",
+            )
+        })
+}

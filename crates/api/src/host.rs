@@ -1,0 +1,84 @@
+//! Which API a request is for, and in which region: both are known only from its host name
+//! (`us-central1-run.googleapis.com`), because v1 paths hold neither.
+
+/// The APIs that are served, told apart by the first label of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// `run.googleapis.com`, and every host that is not Google's: the platform's own.
+    Run,
+    /// `serviceusage.googleapis.com`.
+    ServiceUsage,
+    /// `cloudresourcemanager.googleapis.com`.
+    ResourceManager,
+    /// `logging.googleapis.com`.
+    Logging,
+}
+
+/// What a host name says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// The API, or the name of one that is not served.
+    pub(crate) service: Result<Service, String>,
+    /// The region, where the host names one.
+    pub(crate) region: Option<String>,
+    /// Whether this is a Google host without a region: lists are then of all regions.
+    pub(crate) global: bool,
+}
+
+/// Reads a `Host` header or `:authority`, with or without a port.
+pub(crate) fn parse(authority: &str) -> Host {
+    let name = authority
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(authority, |(name, _)| name)
+        .to_ascii_lowercase();
+    let Some(api) = name.strip_suffix(".googleapis.com") else {
+        return Host {
+            service: Ok(Service::Run),
+            region: None,
+            global: false,
+        };
+    };
+    let (region, api) = match api.rsplit_once('-') {
+        Some((region, "run")) => (Some(region.to_owned()), "run"),
+        _ => (None, api),
+    };
+    let service = match api {
+        "run" => Ok(Service::Run),
+        "serviceusage" => Ok(Service::ServiceUsage),
+        "cloudresourcemanager" => Ok(Service::ResourceManager),
+        "logging" => Ok(Service::Logging),
+        other => Err(format!("{other}.googleapis.com")),
+    };
+    Host {
+        service,
+        global: region.is_none(),
+        region,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn region_and_api_come_from_the_host() {
+        let host = parse("us-central1-run.googleapis.com:443");
+        assert_eq!(host.service, Ok(Service::Run));
+        assert_eq!(host.region.as_deref(), Some("us-central1"));
+        assert!(!host.global);
+        let host = parse("run.googleapis.com");
+        assert_eq!((host.region, host.global), (None, true));
+        assert_eq!(
+            parse("Logging.googleapis.com").service,
+            Ok(Service::Logging)
+        );
+        assert_eq!(
+            parse("pubsub.googleapis.com").service,
+            Err("pubsub.googleapis.com".to_owned())
+        );
+        let host = parse("127.0.0.1:8080");
+        assert_eq!((host.service, host.global), (Ok(Service::Run), false));
+        assert_eq!(parse("[::1]").service, Ok(Service::Run));
+    }
+}
