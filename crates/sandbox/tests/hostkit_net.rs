@@ -63,7 +63,11 @@ fn inside<T>(netns: &File, work: impl FnOnce() -> T) -> T {
 }
 
 fn config(name: &str) -> NetworkConfig {
-    NetworkConfig { name: name.to_owned(), allow_host_ports: vec![8080], ..NetworkConfig::default() }
+    NetworkConfig {
+        name: name.to_owned(),
+        allow_host_ports: vec![8080],
+        ..NetworkConfig::default()
+    }
 }
 
 fn connect(to: (Ipv4Addr, u16)) -> io::Result<TcpStream> {
@@ -72,7 +76,11 @@ fn connect(to: (Ipv4Addr, u16)) -> io::Result<TcpStream> {
 
 fn sh(script: &str) -> String {
     let out = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
@@ -82,16 +90,29 @@ fn an_instance_reaches_the_allowed_ports_and_the_world_and_nothing_else() {
         // The world: another namespace behind the host, which knows no way back to the instances but the masquerade.
         let world = new_netns();
         let address = "10.99.0.1";
-        sh("ip link add out type veth peer name far && ip addr add 10.99.0.2/24 dev out && ip link set out up");
-        sh(&format!("ip link set far netns /proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&world)));
-        inside(&world, || sh(&format!("ip addr add {address}/24 dev far && ip link set far up && ip link set lo up && ip addr add 169.254.169.254/32 dev far")));
+        sh(
+            "ip link add out type veth peer name far && ip addr add 10.99.0.2/24 dev out && ip link set out up",
+        );
+        sh(&format!(
+            "ip link set far netns /proc/{}/fd/{}",
+            std::process::id(),
+            std::os::fd::AsRawFd::as_raw_fd(&world)
+        ));
+        inside(&world, || {
+            sh(&format!(
+                "ip addr add {address}/24 dev far && ip link set far up && ip link set lo up && ip addr add 169.254.169.254/32 dev far"
+            ))
+        });
         sh("ip route add 169.254.169.254/32 dev out");
 
         let mut network = Network::set_up(&config("hka")).unwrap();
         assert!(network.checks_every_port());
         let gateway = network.gateways()[0];
         let (one, two) = (new_netns(), new_netns());
-        let (a, b) = (network.attach(one.as_fd()).unwrap(), network.attach(two.as_fd()).unwrap());
+        let (a, b) = (
+            network.attach(one.as_fd()).unwrap(),
+            network.attach(two.as_fd()).unwrap(),
+        );
         assert_ne!(a.ip, b.ip);
 
         let allowed = TcpListener::bind((gateway, 8080)).unwrap();
@@ -99,7 +120,9 @@ fn an_instance_reaches_the_allowed_ports_and_the_world_and_nothing_else() {
         let _other = TcpListener::bind((gateway, 9090)).unwrap();
         let _outer = TcpListener::bind((Ipv4Addr::new(10, 99, 0, 2), 8080)).unwrap();
         let far = inside(&world, || TcpListener::bind(("10.99.0.1", 80)).unwrap());
-        let _cloud = inside(&world, || TcpListener::bind(("169.254.169.254", 80)).unwrap());
+        let _cloud = inside(&world, || {
+            TcpListener::bind(("169.254.169.254", 80)).unwrap()
+        });
         let _neighbour = inside(&two, || TcpListener::bind((b.ip, 80)).unwrap());
 
         inside(&one, || {
@@ -108,18 +131,32 @@ fn an_instance_reaches_the_allowed_ports_and_the_world_and_nothing_else() {
             connect((Ipv4Addr::new(10, 99, 0, 1), 80)).expect("the world");
             for (to, what) in [
                 ((gateway, 9090), "another port of the host"),
-                ((Ipv4Addr::new(10, 99, 0, 2), 8080), "the host by its outer address"),
+                (
+                    (Ipv4Addr::new(10, 99, 0, 2), 8080),
+                    "the host by its outer address",
+                ),
                 ((b.ip, 80), "another instance"),
-                ((Ipv4Addr::new(169, 254, 169, 254), 80), "the cloud's metadata server"),
+                (
+                    (Ipv4Addr::new(169, 254, 169, 254), 80),
+                    "the cloud's metadata server",
+                ),
             ] {
                 let error = connect(to).expect_err(what);
-                assert_ne!(error.kind(), io::ErrorKind::ConnectionRefused, "{what} was reached");
+                assert_ne!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused,
+                    "{what} was reached"
+                );
             }
         });
         let (_, from) = allowed.accept().unwrap();
         assert_eq!(from.ip(), a.ip, "the host sees the instance's own address");
         let (_, from) = far.accept().unwrap();
-        assert_eq!(from.ip(), Ipv4Addr::new(10, 99, 0, 2), "the world sees the host");
+        assert_eq!(
+            from.ip(),
+            Ipv4Addr::new(10, 99, 0, 2),
+            "the world sees the host"
+        );
 
         // From outside nobody gets in, even who knows the way.
         inside(&world, || {
@@ -142,19 +179,33 @@ fn an_instance_cannot_send_from_an_address_that_is_not_its_own() {
         let lease = network.attach(netns.as_fd()).unwrap();
         let neighbour = Ipv4Addr::from_bits(lease.ip.to_bits() + 1);
         let host = UdpSocket::bind((gateway, 53)).unwrap();
-        host.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        host.set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
         let mut buffer = [0; 16];
         let send = |from: Ipv4Addr, text: &str| {
-            inside(&netns, || UdpSocket::bind((from, 0)).unwrap().send_to(text.as_bytes(), (gateway, 53)).unwrap());
+            inside(&netns, || {
+                UdpSocket::bind((from, 0))
+                    .unwrap()
+                    .send_to(text.as_bytes(), (gateway, 53))
+                    .unwrap()
+            });
         };
         // Even if it could give itself another one, which without CAP_NET_ADMIN it can't.
-        inside(&netns, || sh(&format!("ip addr add {neighbour}/32 dev eth0 && ip addr add 8.8.8.8/32 dev eth0")));
+        inside(&netns, || {
+            sh(&format!(
+                "ip addr add {neighbour}/32 dev eth0 && ip addr add 8.8.8.8/32 dev eth0"
+            ))
+        });
         send(neighbour, "forged");
         send(Ipv4Addr::new(8, 8, 8, 8), "forged");
         send(lease.ip, "mine");
         let (n, from) = host.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..n], from.ip()), (b"mine".as_slice(), lease.ip.into()));
-        host.recv_from(&mut buffer).expect_err("the forged ones never come");
+        assert_eq!(
+            (&buffer[..n], from.ip()),
+            (b"mine".as_slice(), lease.ip.into())
+        );
+        host.recv_from(&mut buffer)
+            .expect_err("the forged ones never come");
         Network::tear_down(&config("hkb")).unwrap();
     });
 }
@@ -171,9 +222,17 @@ fn setting_up_again_adopts_and_tearing_down_leaves_nothing() {
         let mut second = Network::set_up(&config("hkc")).unwrap();
         let netns = new_netns();
         let new = second.attach(netns.as_fd()).unwrap();
-        assert_ne!(old.ip, new.ip, "the address of an instance that still runs is not given out again");
+        assert_ne!(
+            old.ip, new.ip,
+            "the address of an instance that still runs is not given out again"
+        );
         let listener = TcpListener::bind((second.gateways()[0], 8080)).unwrap();
-        inside(&kept, || connect((old.gateway, 8080)).unwrap().write_all(b"x").unwrap());
+        inside(&kept, || {
+            connect((old.gateway, 8080))
+                .unwrap()
+                .write_all(b"x")
+                .unwrap()
+        });
         let mut got = [0];
         listener.accept().unwrap().0.read_exact(&mut got).unwrap();
 
@@ -188,14 +247,22 @@ fn setting_up_again_adopts_and_tearing_down_leaves_nothing() {
 #[test]
 fn a_subnet_in_use_is_refused_or_avoided() {
     on_a_host(|| {
-        sh("ip link add taken type veth peer name taken2 && ip link set taken up && ip link set taken2 up && ip addr add 10.213.7.1/24 dev taken");
+        sh(
+            "ip link add taken type veth peer name taken2 && ip link set taken up && ip link set taken2 up && ip addr add 10.213.7.1/24 dev taken",
+        );
         let network = Network::set_up(&config("hkd")).unwrap();
         assert_ne!(network.subnet().to_string(), "10.213.0.0/16");
         Network::tear_down(&config("hkd")).unwrap();
-        let wanted = NetworkConfig { subnet: Some("10.213.0.0/16".parse().unwrap()), ..config("hkd") };
+        let wanted = NetworkConfig {
+            subnet: Some("10.213.0.0/16".parse().unwrap()),
+            ..config("hkd")
+        };
         let error = Network::set_up(&wanted).unwrap_err();
         assert!(matches!(error, NetError::Collision { .. }), "{error}");
-        assert!(error.to_string().contains("taken") && error.to_string().contains("10.213.7.0/24"), "{error}");
+        assert!(
+            error.to_string().contains("taken") && error.to_string().contains("10.213.7.0/24"),
+            "{error}"
+        );
     });
 }
 
@@ -203,7 +270,10 @@ fn a_subnet_in_use_is_refused_or_avoided() {
 fn full_bridges_are_followed_by_new_ones() {
     on_a_host(|| {
         // A /28 has one bridge of 13; a /21 would have two of 1021, which takes long. So: exhaustion on the small one, and reuse.
-        let config = NetworkConfig { subnet: Some("192.168.77.0/28".parse().unwrap()), ..config("hke") };
+        let config = NetworkConfig {
+            subnet: Some("192.168.77.0/28".parse().unwrap()),
+            ..config("hke")
+        };
         let mut network = Network::set_up(&config).unwrap();
         let mut held: Vec<_> = (0..13)
             .map(|_| {
@@ -213,7 +283,10 @@ fn full_bridges_are_followed_by_new_ones() {
             })
             .collect();
         let spare = new_netns();
-        assert!(matches!(network.attach(spare.as_fd()), Err(NetError::Exhausted(13))));
+        assert!(matches!(
+            network.attach(spare.as_fd()),
+            Err(NetError::Exhausted(13))
+        ));
         let (netns, lease) = held.pop().unwrap();
         let ip = lease.ip;
         drop(netns);
@@ -235,7 +308,9 @@ fn full_bridges_are_followed_by_new_ones() {
 fn loopback_alone_can_be_raised() {
     on_a_host(|| {
         let netns = new_netns();
-        inside(&netns, || TcpStream::connect("127.0.0.1:1").expect_err("down").kind());
+        inside(&netns, || {
+            TcpStream::connect("127.0.0.1:1").expect_err("down").kind()
+        });
         lo_up(netns.as_fd()).unwrap();
         inside(&netns, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -250,7 +325,10 @@ fn loopback_alone_can_be_raised() {
 #[allow(clippy::disallowed_methods)]
 fn attach_cost() {
     on_a_host(|| {
-        let config = NetworkConfig { subnet: Some("10.213.0.0/21".parse().unwrap()), ..config("hkf") };
+        let config = NetworkConfig {
+            subnet: Some("10.213.0.0/21".parse().unwrap()),
+            ..config("hkf")
+        };
         let start = std::time::Instant::now();
         let mut network = Network::set_up(&config).unwrap();
         eprintln!("set_up {:?}", start.elapsed());
@@ -265,7 +343,10 @@ fn attach_cost() {
         }
         let (last, slowest) = (times[1099], times.iter().max().copied());
         times.sort();
-        eprintln!("attach n=1100 min {:?} p50 {:?} p99 {:?} max {slowest:?} last {last:?}", times[0], times[550], times[1089]);
+        eprintln!(
+            "attach n=1100 min {:?} p50 {:?} p99 {:?} max {slowest:?} last {last:?}",
+            times[0], times[550], times[1089]
+        );
         eprintln!("bridges {:?}", network.gateways());
         let start = std::time::Instant::now();
         Network::tear_down(&config).unwrap();

@@ -471,15 +471,11 @@ impl Network {
                     .u32(IFLA_GROUP, self.group);
                 a.nest(IFLA_LINKINFO, &[], |a| {
                     a.text(INFO_KIND, "veth").nest(INFO_DATA, &[], |a| {
-                        a.nest(
-                            VETH_INFO_PEER,
-                            &netlink::link_header(0, 0, 0),
-                            |a| {
-                                a.text(IFLA_IFNAME, INNER_LINK)
-                                    .bytes(IFLA_ADDRESS, &hardware(ip))
-                                    .u32(IFLA_NET_NS_FD, fd);
-                            },
-                        );
+                        a.nest(VETH_INFO_PEER, &netlink::link_header(0, 0, 0), |a| {
+                            a.text(IFLA_IFNAME, INNER_LINK)
+                                .bytes(IFLA_ADDRESS, &hardware(ip))
+                                .u32(IFLA_NET_NS_FD, fd);
+                        });
                     });
                 });
             },
@@ -514,12 +510,21 @@ impl Network {
         let socket = open_inside(netns, self.home.as_fd())
             .map_err(doing("opening a netlink socket in the instance"))?;
         // Some kernels put devices of their own into every namespace, so that the index is not always the same.
-        let inner = links(&socket)?.into_iter().find(|l| l.name == INNER_LINK).map(|l| l.index);
-        let inner = inner.ok_or_else(|| doing("finding eth0 in the instance")(io::ErrorKind::NotFound.into()))?;
+        let inner = links(&socket)?
+            .into_iter()
+            .find(|l| l.name == INNER_LINK)
+            .map(|l| l.index);
+        let inner = inner
+            .ok_or_else(|| doing("finding eth0 in the instance")(io::ErrorKind::NotFound.into()))?;
         let mut inside = Batch::default();
         raise_loopback(&mut inside);
         // Not to be had in the creating request: the inner end is configured before the two are tied together.
-        inside.push(netlink::RTM_NEWLINK, 0, &netlink::link_header(inner, UP, UP), |_| {});
+        inside.push(
+            netlink::RTM_NEWLINK,
+            0,
+            &netlink::link_header(inner, UP, UP),
+            |_| {},
+        );
         // A network of one: whatever isn't this instance is behind the gateway, where the rules are.
         inside.push(
             netlink::RTM_NEWADDR,

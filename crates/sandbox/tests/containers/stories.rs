@@ -1,0 +1,349 @@
+//! The stories. Each starts with a fresh keeper, and ends with it shut down and nothing left on the host.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use lauf_sandbox::FailReason;
+use lauf_sandbox::spool::Stream;
+
+use crate::harness::{Story, World, code};
+use crate::host;
+
+macro_rules! stories {
+    ($($name:ident),* $(,)?) => {
+        pub fn all() -> Vec<(&'static str, Story)> {
+            vec![$((stringify!($name), |world| Box::pin($name(world)))),*]
+        }
+    };
+}
+
+stories! {
+    hello_and_its_lines,
+    exit_codes_and_signals,
+    commands_that_cannot_run,
+    working_directories,
+    users_and_their_homes,
+    memory_is_limited,
+    a_worker_killed_for_memory_is_reported,
+    files_count_as_memory,
+    processes_are_limited,
+    a_fork_bomb_is_contained,
+    stopping_politely_and_not,
+    a_flood_without_newline,
+    the_last_line_needs_no_newline,
+    many_lines_in_order,
+    freeze_and_thaw,
+    a_way_in_through_the_namespace,
+    adoption_after_a_restart_of_the_server,
+    death_of_the_keeper,
+    nothing_leaks_over_many_starts,
+}
+
+async fn hello_and_its_lines(w: &mut World) {
+    let spec = w.probe(&[]);
+    let id = spec.id.clone();
+    let (exit, lines) = w.run(spec).await;
+    assert_eq!(code(&exit), 0);
+    assert_eq!(lines, ["hello"]);
+    assert_eq!(w.said(&id, Stream::Stderr)[0].bytes, b"problem");
+    assert!(!exit.oom);
+    assert!(exit.memory_peak_bytes > 0);
+}
+
+async fn exit_codes_and_signals(w: &mut World) {
+    for wanted in [0, 1, 42, 255] {
+        let (exit, _) = w.run(w.probe(&["exit", &wanted.to_string()])).await;
+        assert_eq!(code(&exit), wanted);
+    }
+    let (exit, _) = w.run(w.probe(&["crash"])).await;
+    assert_eq!(code(&exit), -libc_sig("SEGV"));
+}
+
+fn libc_sig(name: &str) -> i32 {
+    match name {
+        "SEGV" => 11,
+        "TERM" => 15,
+        _ => 9,
+    }
+}
+
+async fn commands_that_cannot_run(w: &mut World) {
+    let (reason, text) = w.fails(w.command(&["no-such-thing"])).await;
+    assert_eq!(reason, FailReason::CommandNotFound, "{text}");
+    assert!(
+        text.contains("no-such-thing") && text.contains("$PATH"),
+        "{text}"
+    );
+    let (reason, text) = w.fails(w.command(&["/no/such/file"])).await;
+    assert_eq!(reason, FailReason::CommandNotFound, "{text}");
+    let (reason, text) = w.fails(w.command(&["/data.txt"])).await;
+    assert_eq!(reason, FailReason::NotExecutable, "{text}");
+    let (reason, text) = w.fails(w.command(&["/garbage"])).await;
+    assert_eq!(reason, FailReason::NotExecutable, "{text}");
+    let (reason, text) = w.fails(w.command(&["/script-without-interpreter"])).await;
+    assert_eq!(reason, FailReason::CommandNotFound, "{text}");
+    let mut spec = w.probe(&[]);
+    spec.layers = vec!["/no/such/layer".into()];
+    let (reason, text) = w.fails(spec).await;
+    assert_eq!(reason, FailReason::Mount, "{text}");
+    // The names are free again.
+    let mut spec = w.command(&["no-such-thing"]);
+    w.fails(spec.clone()).await;
+    spec.args = vec!["/probe".into()];
+    w.run(spec).await;
+}
+
+async fn working_directories(w: &mut World) {
+    let mut spec = w.probe(&["cwd"]);
+    spec.cwd = "/made/for/it".into();
+    let (_, lines) = w.run(spec).await;
+    assert_eq!(lines, ["/made/for/it"]);
+    let mut spec = w.probe(&["cwd"]);
+    spec.cwd = "/data.txt".into();
+    let (reason, text) = w.fails(spec).await;
+    assert_eq!(reason, FailReason::BadCwd, "{text}");
+    assert!(text.contains("/data.txt"), "{text}");
+}
+
+async fn users_and_their_homes(w: &mut World) {
+    let mut spec = w.probe(&["id"]);
+    (spec.uid, spec.gid) = (1000, 1000);
+    let (_, lines) = w.run(spec).await;
+    assert_eq!(lines, ["1000:1000 home=/home/user"]);
+    let mut spec = w.command(&["sh", "-c", "echo again > /dev/stdout; id -G; touch /tmp/mine && echo may; touch /etc/x || echo may not"]);
+    (spec.uid, spec.gid) = (1000, 1000);
+    spec.additional_gids = vec![1000, 44];
+    let (_, lines) = w.run(spec).await;
+    assert_eq!(lines, ["again", "1000 44", "may", "may not"]);
+}
+
+async fn memory_is_limited(w: &mut World) {
+    let (exit, lines) = w.run(w.probe(&["eat", "20"])).await;
+    assert_eq!((code(&exit), lines), (0, vec!["ate".to_owned()]));
+    assert!(
+        exit.memory_peak_bytes > 20 << 20 && exit.memory_peak_bytes <= 65 << 20,
+        "{}",
+        exit.memory_peak_bytes
+    );
+    let (exit, _) = w.run(w.probe(&["eat", "200"])).await;
+    assert_eq!(code(&exit), -9);
+    assert!(exit.oom);
+}
+
+async fn a_worker_killed_for_memory_is_reported(w: &mut World) {
+    let spec = w.probe(&["child-eats", "200"]);
+    let id = spec.id.clone();
+    w.start(spec).await;
+    w.oom_of(&id).await;
+    w.until_says(&id, "child killed").await;
+    w.client().kill(&id).await.unwrap();
+    assert!(w.exit_of(&id).await.oom);
+}
+
+async fn files_count_as_memory(w: &mut World) {
+    let (exit, lines) = w.run(w.probe(&["write-file", "30"])).await;
+    assert_eq!((code(&exit), lines), (0, vec!["wrote all".to_owned()]));
+    assert!(exit.memory_peak_bytes > 30 << 20);
+    let (exit, lines) = w.run(w.probe(&["write-file", "200"])).await;
+    // The limit is met as a full disk or as the killer, never as the host's memory.
+    assert!(
+        exit.oom || lines.iter().any(|l| l.starts_with("stopped")),
+        "{exit:?} {lines:?}"
+    );
+    assert!(exit.memory_peak_bytes <= 65 << 20);
+}
+
+async fn processes_are_limited(w: &mut World) {
+    let spec = w.probe(&["forks"]);
+    let id = spec.id.clone();
+    w.start(spec).await;
+    w.until_says(&id, "made 63").await;
+    w.client().kill(&id).await.unwrap();
+    assert_eq!(code(&w.exit_of(&id).await), -9);
+}
+
+async fn a_fork_bomb_is_contained(w: &mut World) {
+    let bomb = w.probe(&["bomb"]);
+    let id = bomb.id.clone();
+    w.start(bomb).await;
+    let (exit, _) = w.run(w.probe(&[])).await;
+    assert_eq!(code(&exit), 0);
+    w.client().kill(&id).await.unwrap();
+    w.exit_of(&id).await;
+}
+
+async fn stopping_politely_and_not(w: &mut World) {
+    let spec = w.probe(&["handle-term"]);
+    let id = spec.id.clone();
+    w.start(spec).await;
+    w.until_says(&id, "ready").await;
+    w.client().signal(&id, 15).await.unwrap();
+    assert_eq!(code(&w.exit_of(&id).await), 7);
+    assert_eq!(w.lines(&id), ["ready", "got term"]);
+
+    let spec = w.probe(&["ignore-term"]);
+    let id = spec.id.clone();
+    w.start(spec).await;
+    w.until_says(&id, "ready").await;
+    w.client().signal(&id, 15).await.unwrap();
+    assert!(
+        w.client()
+            .stats(None)
+            .await
+            .unwrap()
+            .iter()
+            .any(|(other, _)| *other == id),
+        "it lives on"
+    );
+    w.client().kill(&id).await.unwrap();
+    assert_eq!(code(&w.exit_of(&id).await), -9);
+
+    // No handler at all: it dies as outside of a container.
+    let spec = w.probe(&["sleep"]);
+    let id = spec.id.clone();
+    w.start(spec).await;
+    w.client().signal(&id, 15).await.unwrap();
+    assert_eq!(code(&w.exit_of(&id).await), -15);
+    assert!(w.client().signal(&id, 15).await.is_err());
+}
+
+async fn a_flood_without_newline(w: &mut World) {
+    let spec = w.probe(&["spam", "50"]);
+    let id = spec.id.clone();
+    let (exit, _) = w.run(spec).await;
+    assert_eq!(code(&exit), 0);
+    let said = w.said(&id, Stream::Stdout);
+    assert_eq!(said.iter().map(|e| e.bytes.len()).sum::<usize>(), 50 << 20);
+    assert!(said.iter().all(|e| e.bytes.len() <= 256 << 10));
+    assert!(said[0].cut && !said[0].continues && said[1].continues);
+}
+
+async fn the_last_line_needs_no_newline(w: &mut World) {
+    let (_, lines) = w.run(w.probe(&["partial"])).await;
+    assert_eq!(lines, ["no newline"]);
+}
+
+async fn many_lines_in_order(w: &mut World) {
+    let (_, lines) = w.run(w.probe(&["count", "20000"])).await;
+    assert_eq!(lines.len(), 20_000);
+    assert!(
+        lines
+            .iter()
+            .enumerate()
+            .all(|(i, line)| *line == format!("line {i}"))
+    );
+}
+
+async fn freeze_and_thaw(w: &mut World) {
+    let spec = w.probe(&["tick"]);
+    let id = spec.id.clone();
+    w.start(spec).await;
+    w.until_says(&id, "tick 3").await;
+    w.client().freeze(&id).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let before = w.lines(&id).len();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(w.lines(&id).len(), before);
+    assert!(w.client().list().await.unwrap()[0].info.frozen);
+    w.client().thaw(&id).await.unwrap();
+    w.until_says(&id, &format!("tick {}", before + 3)).await;
+    w.client().freeze(&id).await.unwrap();
+    w.client().kill(&id).await.unwrap();
+    assert_eq!(code(&w.exit_of(&id).await), -9);
+}
+
+async fn a_way_in_through_the_namespace(w: &mut World) {
+    let mut spec = w.probe(&["serve", "80"]);
+    (spec.uid, spec.gid) = (1000, 1000);
+    let id = spec.id.clone();
+    let started = w.start(spec).await;
+    w.until_says(&id, "listening").await;
+    let mut stream = started.netns.connect(80).unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ok"), "{answer}");
+    assert_eq!(
+        started.netns.connect(81).unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    w.client().kill(&id).await.unwrap();
+    w.exit_of(&id).await;
+}
+
+async fn adoption_after_a_restart_of_the_server(w: &mut World) {
+    let mut stays = w.probe(&["serve", "8080"]);
+    stays.labels.insert("revision".into(), "hello-00001".into());
+    let goes = w.probe(&["handle-term"]);
+    let (stays_id, goes_id) = (stays.id.clone(), goes.id.clone());
+    w.start(stays).await;
+    let going = w.start(goes).await;
+    w.until_says(&goes_id, "ready").await;
+    w.until_says(&stays_id, "listening").await;
+    w.client = None;
+    // While no server is there.
+    assert!(
+        std::process::Command::new("kill")
+            .arg(going.info.pid.to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
+    w.reconnect().await;
+    let mut adopted = w.client().list().await.unwrap();
+    adopted.retain(|a| a.info.id != goes_id);
+    assert_eq!(adopted.len(), 1);
+    assert_eq!(adopted[0].info.id, stays_id);
+    assert_eq!(adopted[0].info.labels["revision"], "hello-00001");
+    adopted[0].netns.connect(8080).unwrap();
+    assert_eq!(code(&w.exit_of(&goes_id).await), 7);
+    assert_eq!(w.lines(&goes_id), ["ready", "got term"]);
+    w.client().kill(&stays_id).await.unwrap();
+    w.exit_of(&stays_id).await;
+}
+
+async fn death_of_the_keeper(w: &mut World) {
+    let specs: Vec<_> = (0..3).map(|_| w.probe(&["ignore-term"])).collect();
+    let mut pids = Vec::new();
+    for spec in specs {
+        pids.push(w.start(spec).await.info.pid);
+    }
+    let keeper = w.client().keeper_pid();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-9", &keeper.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    w.gone().await;
+    assert!(w.client().is_gone());
+    assert!(w.client().start(w.probe(&[])).await.is_err());
+    w.reconnect().await;
+    // The new keeper serves only after the old one's instances are gone.
+    assert!(
+        pids.iter()
+            .all(|pid| !fs::exists(format!("/proc/{pid}/exe")).unwrap_or(false))
+    );
+    assert!(w.client().list().await.unwrap().is_empty());
+    assert_eq!(w.run(w.probe(&[])).await.1, ["hello"]);
+}
+
+async fn nothing_leaks_over_many_starts(w: &mut World) {
+    let mut namespaces = 0;
+    let mut files = 0;
+    for round in 0..200 {
+        w.run(w.probe(&[])).await;
+        if round == 20 {
+            w.client().configure(4).await.unwrap();
+            files = host::open_files(w.client().keeper_pid());
+            namespaces = host::network_namespaces().len();
+        }
+    }
+    // The pool may be one item ahead or behind.
+    let now = host::open_files(w.client().keeper_pid());
+    assert!(now <= files + 12, "{files} descriptors have become {now}");
+    assert!(host::network_namespaces().len() <= namespaces + 3);
+}
