@@ -71,9 +71,17 @@ impl NetNs {
                 None,
             )?)
         })?;
-        match connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
-            Err(e) => Err(e.into()),
+        let stream = match connect(
+            &socket,
+            &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+        ) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => TcpStream::from(socket),
+            Err(e) => return Err(e.into()),
+        };
+        // Loopback answers before the call returns, but is heard only when the socket is let go of; now it is.
+        match stream.take_error()? {
+            None => Ok(stream),
+            Some(e) => Err(e),
         }
     }
 }

@@ -92,7 +92,8 @@ impl Root {
             // Kernels before 5.11 need it for limits to hold for nested groups; later ones say so in the log and ignore it.
             let _ = files::write_if_there(memory, "memory.use_hierarchy", "1");
         }
-        if let Some(devices) = &root.dirs.devices {
+        // The kernel refuses to begin a list anew while there are groups below; those an earlier process left have theirs already.
+        if let Some(devices) = root.dirs.devices.as_ref().filter(|dir| files::children(dir).is_empty()) {
             files::write(devices, "devices.deny", "a")?;
             for device in ALLOWED_DEVICES {
                 files::write(devices, "devices.allow", device)?;

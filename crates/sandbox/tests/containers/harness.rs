@@ -4,7 +4,6 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -20,6 +19,9 @@ use crate::{host, stories};
 /// Nothing in these tests takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Ids are not used twice: what instances said stays in the spool.
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
+
 /// A keeper, a client, and what came from it.
 pub struct World {
     pub client: Option<KeeperClient>,
@@ -31,7 +33,6 @@ pub struct World {
     pub ooms: Vec<InstanceId>,
     logs: Vec<Entry>,
     reader: SpoolReader,
-    numbers: Arc<AtomicU32>,
 }
 
 fn config(settings: &KeeperSettings) -> KeeperConfig {
@@ -58,7 +59,6 @@ impl World {
             ooms: Vec::new(),
             logs: Vec::new(),
             reader,
-            numbers: Arc::default(),
         }
     }
 
@@ -93,7 +93,7 @@ impl World {
     }
 
     pub fn command(&self, words: &[&str]) -> ContainerSpec {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let id = InstanceId::new(format!("t{}-{number}", std::process::id())).unwrap();
         let mut spec = ContainerSpec::new(
             id,

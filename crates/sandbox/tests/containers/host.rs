@@ -97,7 +97,9 @@ pub fn traces(name: &str) -> BTreeSet<String> {
         let Ok(cgroups) = fs::read_to_string(path.join("cgroup")) else {
             continue;
         };
-        if cgroups.contains(name) {
+        // The dead wait for the host's init, not for us.
+        let dead = fs::read_to_string(path.join("status")).is_ok_and(|status| status.contains("State:\tZ"));
+        if cgroups.contains(name) && !dead {
             found.insert(format!("process {}", path.display()));
         }
     }
