@@ -71,10 +71,7 @@ impl NetNs {
                 None,
             )?)
         })?;
-        let stream = match connect(
-            &socket,
-            &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
-        ) {
+        let stream = match connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => TcpStream::from(socket),
             Err(e) => return Err(e.into()),
         };

@@ -93,7 +93,12 @@ impl Root {
             let _ = files::write_if_there(memory, "memory.use_hierarchy", "1");
         }
         // The kernel refuses to begin a list anew while there are groups below; those an earlier process left have theirs already.
-        if let Some(devices) = root.dirs.devices.as_ref().filter(|dir| files::children(dir).is_empty()) {
+        if let Some(devices) = root
+            .dirs
+            .devices
+            .as_ref()
+            .filter(|dir| files::children(dir).is_empty())
+        {
             files::write(devices, "devices.deny", "a")?;
             for device in ALLOWED_DEVICES {
                 files::write(devices, "devices.allow", device)?;

@@ -98,7 +98,8 @@ pub fn traces(name: &str) -> BTreeSet<String> {
             continue;
         };
         // The dead wait for the host's init, not for us.
-        let dead = fs::read_to_string(path.join("status")).is_ok_and(|status| status.contains("State:\tZ"));
+        let dead = fs::read_to_string(path.join("status"))
+            .is_ok_and(|status| status.contains("State:\tZ"));
         if cgroups.contains(name) && !dead {
             found.insert(format!("process {}", path.display()));
         }
