@@ -94,15 +94,11 @@ pub(crate) fn lints(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
 
 /// The tests of every crate, and the examples in the documentation.
 pub(crate) fn tests(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
-    let only_others = !args.only.is_empty()
-        && args.only.iter().all(|name| {
-            ["fmt", "clippy", "samples", "doc"].contains(&name.as_str())
-                || super::scripts::exists(name)
-        });
-    if !only_others {
+    let packages = packages(&args.only);
+    if args.only.is_empty() || !packages.is_empty() {
         ui::heading("tests of the crates");
         let start = clock::now();
-        match build() {
+        match build(&packages) {
             Ok(binaries) => {
                 ui::step(&format!(
                     "{} test programs built in {}",
@@ -172,18 +168,43 @@ struct Binary {
     folder: PathBuf,
 }
 
-/// Builds the programs that tests start, then all tests.
-fn build() -> Result<Vec<Binary>> {
-    let built = tools::loud(tools::cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
-    anyhow::ensure!(built, "`cargo build --workspace --bins` failed");
+/// The crates that these groups are tests of: `CRATE` or `CRATE/FILE`.
+fn packages(groups: &[String]) -> Vec<&str> {
+    const OTHERS: [&str; 4] = ["fmt", "clippy", "samples", "doc"];
+    groups
+        .iter()
+        .filter(|group| !OTHERS.contains(&group.as_str()) && !super::scripts::exists(group))
+        .map(|group| group.split('/').next().unwrap_or(group))
+        .collect()
+}
+
+/// Builds the programs that tests start, then the tests, of these crates or of all.
+fn build(packages: &[&str]) -> Result<Vec<Binary>> {
+    let which: Vec<&str> = if packages.is_empty() {
+        vec!["--workspace"]
+    } else {
+        packages.iter().flat_map(|name| ["-p", name]).collect()
+    };
+    let mut programs = tools::cargo();
+    programs.args(["build", "--quiet", "--bins"]).args(&which);
+    if packages.contains(&"lauf-tests") {
+        // What the black-box tests start.
+        programs.args(["-p", "lauf"]);
+    }
+    anyhow::ensure!(
+        tools::loud(&mut programs)?,
+        "`{}` failed",
+        tools::shown(&programs)
+    );
     let mut command = tools::cargo();
-    command.args([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
+    command
+        .args([
+            "test",
+            "--quiet",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(&which);
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -246,6 +267,12 @@ fn test_binary(line: &str) -> Result<Option<Binary>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_crates_asked_for_are_built() {
+        let groups = ["fmt", "lauf-model", "lauf-tests/faults"].map(str::to_owned);
+        assert_eq!(packages(&groups), ["lauf-model", "lauf-tests"]);
+    }
 
     #[test]
     fn cargo_tells_test_programs_apart() {
