@@ -220,19 +220,10 @@ pub(crate) fn own_keyring() -> io::Result<()> {
 
 /// Takes a capability out of the bounding set. `false` when there is no such capability in this kernel.
 pub(crate) fn drop_from_bounding_set(capability: u32) -> io::Result<bool> {
+    let number = libc::c_ulong::from(capability);
     // SAFETY: plain integers.
-    match check(
-        unsafe {
-            libc::prctl(
-                libc::PR_CAPBSET_DROP,
-                libc::c_ulong::from(capability),
-                0,
-                0,
-                0,
-            )
-        }
-        .into(),
-    ) {
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) };
+    match check(result.into()) {
         Ok(_) => Ok(true),
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
         Err(e) => Err(e),
@@ -283,12 +274,15 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     request.ifr_name[0] = b'l'.cast_signed();
     request.ifr_name[1] = b'o'.cast_signed();
-    // SAFETY: both requests read and write one ifreq, which lives until they return; the flags member is the one in use.
-    unsafe {
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request).into())?;
-        request.ifr_ifru.ifru_flags |= libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request).into())?;
-    }
+    // SAFETY: reads into the ifreq, which lives until the call returns.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request).into() })?;
+    // SAFETY: the call above has filled the flags member of the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    // SAFETY: only reads the ifreq, which lives until the call returns.
+    check(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request).into()
+    })?;
     Ok(())
 }
 

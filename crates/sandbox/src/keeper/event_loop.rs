@@ -72,6 +72,10 @@ const MAX_EXITS: usize = 20_000;
 const MAX_PREPARING: usize = 4;
 /// What all partial lines together may hold before they are cut early.
 const MAX_PARTIAL: usize = 32 << 20;
+/// When to look for the kill that an out-of-memory event announces; doubled each time.
+const OOM_LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// After this many looks (two seconds) the kernel has found memory elsewhere.
+const OOM_LOOKS: u32 = 9;
 /// How often the deadlines of starts are looked at.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// After this many failures in a row, waiting starts are told, and the pool pauses.
@@ -98,6 +102,8 @@ pub(super) struct Keeper {
     waiting: VecDeque<Waiting>,
     exits: VecDeque<Exited>,
     dying: Dying,
+    /// Instances whose memory ran out and where no kill has been counted yet: serial, when to look, looks so far.
+    oom_looks: Vec<(u64, Instant, u32)>,
     serial: u64,
     group_serial: u64,
     partial: usize,
@@ -153,6 +159,7 @@ impl Keeper {
             waiting: VecDeque::new(),
             exits: VecDeque::new(),
             dying: Dying::default(),
+            oom_looks: Vec::new(),
             serial: 0,
             group_serial: 0,
             partial: 0,
@@ -222,10 +229,15 @@ impl Keeper {
         }
         // Deadlines of starts are long; looking at them once a second is exact enough, and costs nothing when there are none.
         let scan = (self.preparing + self.starting > 0).then_some(self.scanned + SCAN_EVERY);
-        let next = [scan, self.dying.next(), self.pool_rests_until]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            scan,
+            self.dying.next(),
+            self.pool_rests_until,
+            self.oom_looks.iter().map(|(_, at, _)| *at).min(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         next.map(|at| at.saturating_duration_since(now))
     }
 
@@ -895,22 +907,40 @@ impl Keeper {
     }
 
     fn on_oom(&mut self, serial: u64) {
-        let Some(item) = self.items.get_mut(&serial) else {
-            return;
-        };
-        let State::Running(running) = &mut item.state else {
-            return;
-        };
-        if let Some(event) = &running.oom_event {
+        if let Some(Item {
+            state: State::Running(running),
+            ..
+        }) = self.items.get(&serial)
+            && let Some(event) = &running.oom_event
+        {
             let mut drained = [0_u8; 4096];
             let _ = rustix::io::read(event, &mut drained);
         }
-        let kills = item.cgroup.oom_kills();
-        if kills > running.oom_kills {
-            running.oom_kills = kills;
-            let id = running.id.clone();
-            self.say(&Reply::Oom { id }, Vec::new());
+        if !self.look_for_oom_kill(serial) {
+            // The event comes when memory runs out, a moment before the kernel has killed and counted.
+            let at = clock::monotonic() + OOM_LOOK_AGAIN;
+            self.oom_looks.push((serial, at, 0));
         }
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn look_for_oom_kill(&mut self, serial: u64) -> bool {
+        let Some(Item {
+            state: State::Running(running),
+            cgroup,
+            ..
+        }) = self.items.get_mut(&serial)
+        else {
+            return true;
+        };
+        let kills = cgroup.oom_kills();
+        if kills <= running.oom_kills {
+            return false;
+        }
+        running.oom_kills = kills;
+        let id = running.id.clone();
+        self.say(&Reply::Oom { id }, Vec::new());
+        true
     }
 
     // --- output ---
@@ -1114,6 +1144,14 @@ impl Keeper {
         }
         if self.pool_rests_until.is_some_and(|until| until <= now) {
             self.pool_rests_until = None;
+        }
+        for (serial, at, tries) in std::mem::take(&mut self.oom_looks) {
+            if at > now {
+                self.oom_looks.push((serial, at, tries));
+            } else if !self.look_for_oom_kill(serial) && tries < OOM_LOOKS {
+                let next = now + OOM_LOOK_AGAIN * 2_u32.pow(tries + 1);
+                self.oom_looks.push((serial, next, tries + 1));
+            }
         }
         if self.preparing + self.starting == 0 || now < self.scanned + SCAN_EVERY {
             return;

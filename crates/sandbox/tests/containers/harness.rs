@@ -81,10 +81,6 @@ impl World {
         self.settings.runtime == Runtime::Own
     }
 
-    pub fn name(&self) -> String {
-        self.settings.host_name()
-    }
-
     /// A spec that runs the probe with the given words.
     pub fn probe(&self, words: &[&str]) -> ContainerSpec {
         let mut all = vec!["/probe"];

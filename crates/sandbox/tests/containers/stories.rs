@@ -37,6 +37,11 @@ stories! {
     a_way_in_through_the_namespace,
     adoption_after_a_restart_of_the_server,
     death_of_the_keeper,
+    what_a_hostile_root_finds,
+    what_the_image_sees_of_its_spec,
+    an_image_full_of_traps,
+    many_layers,
+    the_way_out,
     nothing_leaks_over_many_starts,
 }
 
@@ -346,4 +351,187 @@ async fn nothing_leaks_over_many_starts(w: &mut World) {
     let now = host::open_files(w.client().keeper_pid());
     assert!(now <= files + 12, "{files} descriptors have become {now}");
     assert!(host::network_namespaces().len() <= namespaces + 3);
+}
+
+/// Looks, as root in the container, for everything that would be a way out.
+async fn what_a_hostile_root_finds(w: &mut World) {
+    let script = r#"
+grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status
+mount -t tmpfs x /tmp 2>/dev/null && echo BAD mount
+mount -o remount,rw /proc/sys 2>/dev/null && echo BAD remount
+(echo x > /proc/sys/kernel/hostname) 2>/dev/null && echo BAD sysctl
+(echo 1 > /proc/sys/net/ipv4/ip_forward) 2>/dev/null && echo BAD net sysctl
+(echo b > /proc/sysrq-trigger) 2>/dev/null && echo BAD sysrq
+(echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo BAD core pattern
+test -s /proc/kcore && head -c 1 /proc/kcore | grep -q . && echo BAD kcore
+test -n "$(cat /proc/keys 2>/dev/null)" && echo BAD keys
+test -n "$(cat /proc/timer_list 2>/dev/null)" && echo BAD timers
+test -n "$(ls /sys/firmware 2>/dev/null)" && echo BAD firmware
+touch /sys/x 2>/dev/null && echo BAD sys
+for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/x 2>/dev/null && echo BAD cgroup $d; done
+busybox mknod /tmp/disk b 254 0 2>/dev/null && echo BAD block device
+busybox mknod /tmp/kmsg c 1 11 2>/dev/null && echo BAD character device
+busybox chroot / /bin/true 2>/dev/null
+busybox unshare -m true 2>/dev/null && echo BAD unshare
+busybox unshare -U true 2>/dev/null && echo BAD user namespace
+busybox nsenter -t 1 -n true 2>/dev/null && echo BAD nsenter
+busybox ip link set lo down 2>/dev/null && echo BAD link
+busybox hostname other 2>/dev/null && echo BAD hostname
+busybox dmesg 2>/dev/null | grep -q . && echo BAD dmesg
+busybox swapoff -a 2>/dev/null; busybox date -s 2000.01.01-00:00 2>&1 | grep -q "can't set" || echo BAD date
+ls /proc/self/fd | grep -vE '^[0123]$' | sed s/^/BAD\ fd\ /
+for p in /proc/[0-9]*; do echo process ${p#/proc/}; done | grep -vE 'process (1|[3-9]|[1-9][0-9]+)$'
+echo end
+"#;
+    let mut spec = w.script(&script.replace("| sed", "| busybox sed"));
+    spec.pids_max = 200;
+    let (exit, lines) = w.run(spec).await;
+    assert_eq!(code(&exit), 0, "{lines:?}");
+    assert!(lines.iter().all(|l| !l.starts_with("BAD")), "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "end");
+    for wanted in [
+        "CapInh:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(lines.iter().any(|l| l == wanted), "{wanted} in {lines:#?}");
+    }
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert!(
+            lines
+                .iter()
+                .any(|l| *l == format!("{set}:\t00000000800401fb")),
+            "{set} in {lines:#?}"
+        );
+    }
+    let mut spec = w.script(
+        "grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status; (echo > /data.txt) 2>/dev/null && echo BAD",
+    );
+    (spec.uid, spec.gid) = (1000, 1000);
+    let (_, lines) = w.run(spec).await;
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines.iter().all(|l| l.ends_with("0000000000000000")),
+        "{lines:?}"
+    );
+}
+
+async fn what_the_image_sees_of_its_spec(w: &mut World) {
+    let script = r#"
+busybox hostname; cat /etc/hostname /etc/hosts /etc/resolv.conf; echo $GREETING; echo $PATH; stat -c '%u:%g %a' / /etc/hosts /tmp
+cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max
+echo x > /dev/shm/a && echo x > /dev/null && head -c 4 /dev/urandom | busybox wc -c && echo x > /bin/new && echo writable
+"#;
+    let mut spec = w.script(script);
+    spec.hostname = "localhost".into();
+    spec.hosts = Some("127.0.0.1 localhost\n".into());
+    spec.resolv_conf = Some("nameserver 10.0.0.1\n".into());
+    spec.env = vec![("GREETING".into(), "a = b $x".into())];
+    let (_, lines) = w.run(spec).await;
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let wanted = [
+        "localhost",
+        "localhost",
+        "127.0.0.1 localhost",
+        "nameserver 10.0.0.1",
+        "a = b $x",
+        path,
+        "0:0 755",
+        "0:0 644",
+        "0:0 1777",
+        "67108864",
+        "4",
+        "writable",
+    ];
+    assert_eq!(lines, wanted);
+    // The layer is as it was.
+    assert!(!w.layer.join("bin/new").exists() && !w.layer.join("etc/hosts").exists());
+}
+
+async fn an_image_full_of_traps(w: &mut World) {
+    let victim = w.dir.join("victim");
+    fs::create_dir_all(&victim).unwrap();
+    fn trap(w: &World, name: &str, link: &str, target: &str) -> lauf_sandbox::ContainerSpec {
+        let layer = w.dir.join(format!("trap-{name}-{}", w.own()));
+        fs::create_dir_all(&layer).unwrap();
+        let _ = std::os::unix::fs::symlink(target, layer.join(link));
+        host::shift(&layer);
+        let mut spec = w.probe(&[]);
+        spec.layers = vec![w.layer.clone(), layer];
+        spec.hosts = Some("trap".into());
+        spec
+    }
+    // A link out of the image leads nowhere: the host's directory stays empty.
+    let mut outside = trap(w, "etc", "elsewhere", victim.to_str().unwrap());
+    outside.cwd = "/elsewhere/deep".into();
+    let (reason, text) = w.fails(outside).await;
+    assert_eq!(reason, FailReason::BadCwd, "{text}");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+    let mut magic = trap(w, "magic", "door", "/proc/self/fd/3");
+    magic.cwd = "/door/x".into();
+    let (reason, text) = w.fails(magic).await;
+    assert_eq!(reason, FailReason::BadCwd, "{text}");
+    for mount_point in ["proc", "dev", "sys"] {
+        let (reason, text) = w.fails(trap(w, mount_point, mount_point, "/tmp")).await;
+        assert_eq!(reason, FailReason::Mount, "{text}");
+        assert!(text.contains(mount_point), "{text}");
+    }
+}
+
+async fn many_layers(w: &mut World) {
+    let mut layers = vec![w.layer.clone()];
+    for number in 0..124 {
+        let long = format!("layer-with-a-name-as-long-as-a-digest-{number:064}");
+        let layer = w.dir.join("many").join(long);
+        fs::create_dir_all(layer.join("f")).unwrap();
+        fs::write(layer.join("f").join(number.to_string()), "").unwrap();
+        fs::write(layer.join("top"), number.to_string()).unwrap();
+        host::shift(&layer);
+        layers.push(layer);
+    }
+    let mut spec = w.script("ls /f | busybox wc -l; cat /top");
+    spec.layers = layers;
+    let (_, lines) = w.run(spec).await;
+    assert_eq!(lines, ["124", "123"]);
+}
+
+async fn the_way_out(w: &mut World) {
+    // A keeper with egress in the place of the one there is.
+    w.client.take().unwrap().shutdown().await.unwrap();
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let closed = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    w.settings.network = Some(lauf_sandbox::settings::Egress {
+        name: "lsbxt".into(),
+        subnet: None,
+        allow_host_ports: vec![port],
+        dns_port: None,
+        metadata_port: None,
+    });
+    w.reconnect().await;
+    let gateway = w.client().gateways()[0];
+    let sleeper = w.probe(&["serve", "8080"]);
+    let other = w.start(sleeper).await;
+    let shut = closed.local_addr().unwrap().port();
+    let neighbour = other.info.ip.unwrap();
+    let script = format!(
+        "echo GET | busybox nc -w 2 {gateway} {port}; busybox nc -w 1 {gateway} {shut} </dev/null && echo BAD; busybox nc -w 1 {neighbour} 8080 </dev/null && echo BAD; echo end"
+    );
+    let answer = std::thread::spawn(move || {
+        let (mut stream, peer) = listener.accept().unwrap();
+        stream.write_all(b"hello from outside\n").unwrap();
+        peer.ip()
+    });
+    let spec = w.script(&script);
+    let id = spec.id.clone();
+    let started = w.start(spec).await;
+    w.exit_of(&id).await;
+    assert_eq!(w.lines(&id), ["hello from outside", "end"]);
+    assert_eq!(
+        answer.join().unwrap(),
+        std::net::IpAddr::V4(started.info.ip.unwrap())
+    );
+    w.client().kill(&other.info.id).await.unwrap();
+    w.exit_of(&other.info.id).await;
 }
