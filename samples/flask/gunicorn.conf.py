@@ -13,6 +13,8 @@ graceful_timeout = 9
 # The heartbeat file belongs in memory.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 preload_app = True
+# Nobody administers an instance from inside, and its folder is not writable.
+control_socket_disable = True
 loglevel = "warning"
 
 

@@ -1,5 +1,7 @@
 //! WebSocket (RFC 6455) as a client needs it for one conversation: the handshake, masked frames out, frames in.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -136,14 +138,18 @@ fn frame(kind: u8, payload: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// When they do not hear each other.
 pub(crate) async fn tour(target: &Target) -> Result<Answer> {
+    // A room for each tour: a name is free again only a moment after its owner has gone.
+    static ROOM: AtomicU32 = AtomicU32::new(1);
+    let room = ROOM.fetch_add(1, Ordering::Relaxed);
+    let ask = |name| format!("/ws?room=demo-{room}&name={name}");
     let (first, mut ann) = timed(async {
-        let mut ann = Socket::open(target, "/ws?room=demo&name=Ann").await?;
+        let mut ann = Socket::open(target, &ask("Ann")).await?;
         until(&mut ann, "welcome").await?;
         Ok(ann)
     })
     .await?;
     timed(async {
-        let mut bob = Socket::open(target, "/ws?room=demo&name=Bob").await?;
+        let mut bob = Socket::open(target, &ask("Bob")).await?;
         until(&mut bob, "welcome").await?;
         ann.say(r#"{"text":"hello, Bob"}"#).await?;
         let said = until(&mut bob, "said").await?;

@@ -34,7 +34,7 @@ pub(crate) struct Scaling {
 
 /// Waits until no service has an instance.
 pub(crate) async fn until_all_idle(platform: &Platform) -> Result<Duration> {
-    watch_fall(platform, "").await
+    watch_fall(platform, None, "").await
 }
 
 /// Puts load on hello and watches its instances until they have gone again.
@@ -66,7 +66,7 @@ pub(crate) async fn rise_and_fall(platform: &Platform) -> Result<Scaling> {
         tokio::time::sleep(FRAME).await;
     }
     let load = load.await.context("the load generator failed")?;
-    let zero_after = watch_fall(platform, "the load has ended").await?;
+    let zero_after = watch_fall(platform, Some("hello"), "the load has ended").await?;
     ensure!(load.answered > 0, "hello answered nothing under load");
     ensure!(
         peak > 1,
@@ -80,13 +80,16 @@ pub(crate) async fn rise_and_fall(platform: &Platform) -> Result<Scaling> {
     })
 }
 
-/// Draws until no service has an instance.
-async fn watch_fall(platform: &Platform, note: &str) -> Result<Duration> {
+/// Draws until one service, or every one, has no instance.
+async fn watch_fall(platform: &Platform, which: Option<&str>, note: &str) -> Result<Duration> {
     let start = clock::now();
     let mut picture = ui::Redraw::default();
     loop {
         let services = platform.services().await?;
-        let running: u64 = services.iter().map(|service| service.instances).sum();
+        let counted = services
+            .iter()
+            .filter(|service| which.is_none_or(|name| service.name == name));
+        let running: u64 = counted.map(|service| service.instances).sum();
         let note = format!(
             "{note}{}{}",
             if note.is_empty() { "" } else { ", " },
@@ -94,7 +97,7 @@ async fn watch_fall(platform: &Platform, note: &str) -> Result<Duration> {
         );
         picture.show(
             &draw(&services, &note),
-            &format!("{running} instances in all"),
+            &format!("{}: {running} instances", which.unwrap_or("all")),
         );
         if running == 0 {
             return Ok(start.elapsed());
