@@ -365,7 +365,7 @@ async fn streams(target: &Target) -> Result<String> {
     chat.finish_sending();
     chat.end().await?;
     Ok(format!(
-        "unary, server, client and both-way streams; health SERVING; {km:.0} km"
+        "all four kinds of call, health SERVING, {km:.0} km"
     ))
 }
 
