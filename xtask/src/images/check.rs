@@ -158,13 +158,7 @@ impl Container {
 
     /// Sends SIGTERM to the sample itself, as a platform does, and expects it to end well.
     async fn stop(&mut self) -> Result<()> {
-        let pid = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let main = children
-            .split_whitespace()
-            .next()
-            .context("the sample's process is gone")?;
-        tools::quiet(Command::new("kill").args(["-TERM", main]))?;
+        self.signal("-TERM")?;
         let asked = clock::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -180,6 +174,18 @@ impl Container {
         }
     }
 
+    /// Signals the first process of the pid namespace, which is the sample: with it all others there end.
+    fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let main = children
+            .split_whitespace()
+            .next()
+            .context("the sample's process is gone")?;
+        tools::quiet(Command::new("kill").args([signal, main]))?;
+        Ok(())
+    }
+
     fn said(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap_or_default()
     }
@@ -187,7 +193,8 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Kills the sample too: --kill-child.
+        // The sample first: changing its user has undone what --kill-child asked of the kernel.
+        let _ = self.signal("-KILL");
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
