@@ -13,6 +13,7 @@
 //! - Links are never deleted one by one (18 ms each): they vanish with the namespace they lead into.
 //! - The address decides the names and hardware addresses of both ends, so attaching changes no rule and asks nobody.
 
+pub mod dns;
 mod netlink;
 mod rules;
 mod subnet;
