@@ -61,12 +61,6 @@ fn start(group: &Cgroup, program: &str, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-fn python() -> Option<&'static str> {
-    ["python3"]
-        .into_iter()
-        .find(|p| Command::new(p).arg("-V").output().is_ok())
-}
-
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..5000 {
         if condition() {
@@ -133,9 +127,13 @@ fn frozen_processes_do_not_run_and_thawed_ones_go_on() {
         until("it runs", || group.usage().cpu > Duration::from_millis(20));
         group.freeze().unwrap();
         until("frozen", || group.is_frozen().unwrap());
-        let at = group.usage().cpu;
-        std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(group.usage().cpu, at, "not one microsecond while frozen");
+        // What it did last may be accounted a moment later.
+        let mut at = Duration::ZERO;
+        until("it stands still", || {
+            let before = std::mem::replace(&mut at, group.usage().cpu);
+            std::thread::sleep(Duration::from_millis(50));
+            before == group.usage().cpu
+        });
         group.thaw().unwrap();
         until("it runs again", || {
             group.usage().cpu > at + Duration::from_millis(20)
@@ -195,9 +193,6 @@ fn the_task_limit_stops_a_fork_bomb() {
 
 #[test]
 fn the_memory_limit_kills_and_is_reported() {
-    let Some(python) = python() else {
-        return eprintln!("skipped: needs python3");
-    };
     with_root("hostkit-f", |root| {
         let group = root.create("a").unwrap();
         group
@@ -208,7 +203,11 @@ fn the_memory_limit_kills_and_is_reported() {
             .unwrap();
         let event = group.oom_event().unwrap();
         assert_eq!(group.oom_kills(), 0);
-        let mut child = start(&group, python, &["-c", "b = bytearray(256 << 20)"]);
+        let mut child = start(
+            &group,
+            "dd",
+            &["if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"],
+        );
         let mut fds = [PollFd::new(&event, PollFlags::IN)];
         let limit = Timespec {
             tv_sec: 20,
