@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::ApiConfig;
 use crate::deps::Deps;
-use crate::host::{self, Host, Service};
+use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply, Words};
 use crate::stored::{PROJECT, Stored, project_key, read_failed};
 use crate::{logging, native, resourcemanager, serviceusage, v1};
@@ -71,10 +71,10 @@ impl Api {
         let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
         match (service, path.as_slice()) {
             (_, ["lauf", "v1", ..]) => native::answer(self, &ask, &path).await,
-            (Service::Run, _) => v1::answer(self, &ask, &path).await,
-            (Service::ServiceUsage, _) => serviceusage::answer(self, &ask, &path).await,
-            (Service::ResourceManager, _) => resourcemanager::answer(self, &ask, &path).await,
-            (Service::Logging, _) => logging::answer(self, &ask, &path).await,
+            (Target::Run, _) => v1::answer(self, &ask, &path).await,
+            (Target::ServiceUsage, _) => serviceusage::answer(self, &ask, &path).await,
+            (Target::ResourceManager, _) => resourcemanager::answer(self, &ask, &path).await,
+            (Target::Logging, _) => logging::answer(self, &ask, &path).await,
         }
     }
 
@@ -255,6 +255,12 @@ impl Ask {
         } else {
             &self.body
         };
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Status::new(
+                Code::InvalidArgument,
+                "Invalid JSON payload received. The body must be a JSON object.",
+            ));
+        }
         let mut reader = serde_json::Deserializer::from_slice(body);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();

@@ -3,7 +3,7 @@
 
 /// The APIs that are served, told apart by the first label of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Service {
+pub(crate) enum Target {
     /// `run.googleapis.com`, and every host that is not Google's: the platform's own.
     Run,
     /// `serviceusage.googleapis.com`.
@@ -18,7 +18,7 @@ pub(crate) enum Service {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// The API, or the name of one that is not served.
-    pub(crate) service: Result<Service, String>,
+    pub(crate) service: Result<Target, String>,
     /// The region, where the host names one.
     pub(crate) region: Option<String>,
     /// Whether this is a Google host without a region: lists are then of all regions.
@@ -34,7 +34,7 @@ pub(crate) fn parse(authority: &str) -> Host {
         .to_ascii_lowercase();
     let Some(api) = name.strip_suffix(".googleapis.com") else {
         return Host {
-            service: Ok(Service::Run),
+            service: Ok(Target::Run),
             region: None,
             global: false,
         };
@@ -44,10 +44,10 @@ pub(crate) fn parse(authority: &str) -> Host {
         _ => (None, api),
     };
     let service = match api {
-        "run" => Ok(Service::Run),
-        "serviceusage" => Ok(Service::ServiceUsage),
-        "cloudresourcemanager" => Ok(Service::ResourceManager),
-        "logging" => Ok(Service::Logging),
+        "run" => Ok(Target::Run),
+        "serviceusage" => Ok(Target::ServiceUsage),
+        "cloudresourcemanager" => Ok(Target::ResourceManager),
+        "logging" => Ok(Target::Logging),
         other => Err(format!("{other}.googleapis.com")),
     };
     Host {
@@ -64,21 +64,18 @@ mod tests {
     #[test]
     fn region_and_api_come_from_the_host() {
         let host = parse("us-central1-run.googleapis.com:443");
-        assert_eq!(host.service, Ok(Service::Run));
+        assert_eq!(host.service, Ok(Target::Run));
         assert_eq!(host.region.as_deref(), Some("us-central1"));
         assert!(!host.global);
         let host = parse("run.googleapis.com");
         assert_eq!((host.region, host.global), (None, true));
-        assert_eq!(
-            parse("Logging.googleapis.com").service,
-            Ok(Service::Logging)
-        );
+        assert_eq!(parse("Logging.googleapis.com").service, Ok(Target::Logging));
         assert_eq!(
             parse("pubsub.googleapis.com").service,
             Err("pubsub.googleapis.com".to_owned())
         );
         let host = parse("127.0.0.1:8080");
-        assert_eq!((host.service, host.global), (Ok(Service::Run), false));
-        assert_eq!(parse("[::1]").service, Ok(Service::Run));
+        assert_eq!((host.service, host.global), (Ok(Target::Run), false));
+        assert_eq!(parse("[::1]").service, Ok(Target::Run));
     }
 }

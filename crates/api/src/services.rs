@@ -382,8 +382,12 @@ impl Expected {
 
 fn check(service: &Service, found: &mut Vec<Violation>) -> Result<(), Status> {
     for violation in validate::service(service) {
-        // What could not be read was reported by the reader, in better words.
-        if !found.iter().any(|f| f.field == violation.field) {
+        // What could not be read was reported by the reader, in better words, and so was a list
+        // whose first element is missed here.
+        let inside = |whole: &str| violation.field.strip_prefix(whole);
+        let known =
+            |f: &Violation| inside(&f.field).is_some_and(|r| r.is_empty() || r.starts_with('['));
+        if !found.iter().any(known) {
             found.push(violation);
         }
     }

@@ -306,10 +306,6 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
     let none = types::Container::default();
     let first = sent.spec.containers.first();
     let container = container::read(first.unwrap_or(&none), &mut as_sent, found);
-    if first.is_none() {
-        // One violation says it all: there is no container whose image could be missing.
-        found.retain(|v| v.field != "spec.template.spec.containers[0].image");
-    }
     let unset = |value: Option<i64>| value.filter(|v| *v != 0);
     let concurrency = unset(sent.spec.container_concurrency).unwrap_or(
         // Less than one CPU serves one request at a time.

@@ -1,0 +1,224 @@
+//! A platform small enough for a test: the real API on a store in memory, and a stand-in for the
+//! controllers that finds every service ready at once.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use lauf_api::{
+    ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router, stored,
+};
+use lauf_iam::Iam;
+use lauf_model::url::Site;
+use lauf_model::{
+    Clock, Condition, ConditionStatus, Meta, Project, Revision, RevisionStatus, Service, Severity,
+    SystemClock, condition, traffic,
+};
+use lauf_store::{ListQuery, Store, Txn};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+pub const RUN: &str = "us-central1-run.googleapis.com";
+pub const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/demo/services";
+pub const NUMBER: u64 = 123_456_789_012;
+
+pub struct Platform {
+    pub router: Router,
+    pub store: Store,
+    pub token: String,
+    _dir: tempfile::TempDir,
+}
+
+struct NothingRuns;
+
+impl Live for NothingRuns {
+    fn instances(&self, _: &lauf_model::ServiceKey) -> LiveCounts {
+        LiveCounts::default()
+    }
+}
+
+struct OneEntry;
+
+#[async_trait]
+impl Logs for OneEntry {
+    async fn list(&self, query: LogQuery) -> Result<LogPage, lauf_model::Status> {
+        Ok(LogPage {
+            entries: vec![serde_json::json!({
+                "logName": format!("projects/{}/logs/run.googleapis.com%2Fstdout", query.projects[0]),
+                "textPayload": query.filter,
+                "timestamp": "2026-01-01T00:00:00Z",
+                "resource": {"type": "cloud_run_revision", "labels": {}},
+            })],
+            next_page_token: String::new(),
+        })
+    }
+
+    async fn tail(&self, _: &str) -> Result<LogStream, lauf_model::Status> {
+        Ok(Box::pin(futures_util::stream::empty()))
+    }
+}
+
+impl Platform {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let iam = Iam::open(dir.path(), "run.localhost").unwrap();
+        let token = std::fs::read_to_string(iam.token_file()).unwrap();
+        let store = Store::in_memory().unwrap();
+        let project = Project {
+            id: "demo".to_owned(),
+            number: NUMBER,
+        };
+        let body = serde_json::to_vec(&project).unwrap();
+        let txn = Txn::create(stored::project_key("demo"), body);
+        store.write(txn).await.unwrap();
+        let mut config = ApiConfig::new(site(), "us-central1", "demo");
+        config.regions.push("europe-west1".to_owned());
+        let deps = Deps {
+            store: store.clone(),
+            iam: Arc::new(iam),
+            logs: Arc::new(OneEntry),
+            clock: Arc::new(SystemClock::new()),
+            live: Arc::new(NothingRuns),
+        };
+        Self {
+            router: router(config, deps),
+            store,
+            token: token.trim().to_owned(),
+            _dir: dir,
+        }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
+        let reply = self.router.clone().oneshot(request).await.unwrap();
+        let status = reply.status();
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    pub async fn call(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (StatusCode, Value) {
+        let body = body.map_or(Body::empty(), |b| Body::from(b.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path.replace(' ', "%20"))
+            .header("host", host)
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(body)
+            .unwrap();
+        self.send(request).await
+    }
+
+    /// What the controllers do, as far as clients see it.
+    pub async fn reconcile(&self) {
+        reconcile(&self.store).await;
+    }
+}
+
+fn site() -> Site {
+    Site {
+        scheme: "http".to_owned(),
+        domain: "run.localhost".to_owned(),
+        port: Some(8080),
+    }
+}
+
+/// Makes every service ready, stamps its revisions, and removes what is to be deleted.
+pub async fn reconcile(store: &Store) {
+    let now = SystemClock::new().now();
+    let ready = |kind: &str| Condition {
+        kind: kind.to_owned(),
+        status: ConditionStatus::True,
+        reason: String::new(),
+        message: String::new(),
+        severity: Severity::Error,
+        last_transition: now,
+    };
+    for object in store
+        .list(&ListQuery::all(stored::REVISION))
+        .await
+        .unwrap()
+        .objects
+    {
+        let revision: Revision = serde_json::from_slice(&object.body).unwrap();
+        if revision.meta.deleted.is_some() {
+            store.write(Txn::new().delete(object.key)).await.unwrap();
+        }
+    }
+    for object in store
+        .list(&ListQuery::all(stored::SERVICE))
+        .await
+        .unwrap()
+        .objects
+    {
+        let mut service: Service = serde_json::from_slice(&object.body).unwrap();
+        if service.meta.deleted.is_some() {
+            store.write(Txn::new().delete(object.key)).await.unwrap();
+            continue;
+        }
+        if service.status.observed_generation == service.meta.generation {
+            continue;
+        }
+        let mut txn = Txn::new();
+        let key = service.key();
+        let template = service.spec.template.clone();
+        let latest = key.revision(&service.status.latest_created_revision);
+        let latest = stored::revision_key(&latest);
+        let same = match service.status.latest_created_revision.as_str() {
+            "" => false,
+            _ => store.get(&latest).await.unwrap().is_some_and(|o| {
+                let revision: Revision = serde_json::from_slice(&o.body).unwrap();
+                revision.spec == template.spec && revision.meta.labels == template.labels
+            }),
+        };
+        if !same {
+            let name = template.name.clone().unwrap_or_else(|| {
+                format!("{}-{:05}-abc", service.meta.name, service.meta.generation)
+            });
+            let image = &template.spec.container.image;
+            let revision = Revision {
+                meta: Meta {
+                    name: name.clone(),
+                    labels: template.labels.clone(),
+                    annotations: template.annotations.clone(),
+                    generation: 1,
+                    ..service.meta.clone()
+                },
+                service: service.meta.name.clone(),
+                service_generation: service.meta.generation,
+                template_as_sent: template.as_sent.clone(),
+                spec: template.spec.clone(),
+                status: RevisionStatus {
+                    image_digest: format!("{image}@sha256:{:064}", 7),
+                    conditions: vec![ready("Ready"), ready("ContainerReady")],
+                },
+            };
+            let body = serde_json::to_vec(&revision).unwrap();
+            txn = txn.put(stored::revision_key(&key.revision(&name)), body);
+            service.status.latest_created_revision.clone_from(&name);
+            service.status.latest_ready_revision = name;
+        }
+        let status = &mut service.status;
+        status.observed_generation = service.meta.generation;
+        for kind in ["Ready", "ConfigurationsReady", "RoutesReady"] {
+            condition::set(&mut status.conditions, ready(kind));
+        }
+        let url = |tag: Option<&str>| site().url(&service.meta.name, NUMBER, &key.region, tag);
+        status.url = url(None);
+        status.traffic =
+            traffic::resolve(&service.spec.traffic, Some(&status.latest_ready_revision));
+        for target in &mut status.traffic {
+            target.url = target.tag.as_deref().map(|tag| url(Some(tag)));
+        }
+        let body = serde_json::to_vec(&service).unwrap();
+        store.write(txn.put(object.key, body)).await.unwrap();
+    }
+}
