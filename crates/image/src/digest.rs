@@ -107,7 +107,10 @@ impl FromStr for Digest {
         if !well_formed {
             return Err(bad());
         }
-        Ok(Self { algorithm, hex: hex.into() })
+        Ok(Self {
+            algorithm,
+            hex: hex.into(),
+        })
     }
 }
 
@@ -119,7 +122,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -158,16 +163,21 @@ impl Hasher {
             Self::Sha256(h) => to_hex(&h.finalize()),
             Self::Sha512(h) => to_hex(&h.finalize()),
         };
-        Digest { algorithm, hex: hex.into() }
+        Digest {
+            algorithm,
+            hex: hex.into(),
+        }
     }
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -179,7 +189,14 @@ mod tests {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(empty.parse::<Digest>().unwrap(), Digest::of(b""));
-        for bad in ["", "sha256:", "sha256:ABC", "md5:e3b0", "sha256:../../etc/passwd", "latest"] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:ABC",
+            "md5:e3b0",
+            "sha256:../../etc/passwd",
+            "latest",
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
         assert!(empty.to_uppercase().parse::<Digest>().is_err());

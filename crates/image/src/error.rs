@@ -16,7 +16,9 @@ pub enum ImageError {
     InvalidReference(#[from] crate::reference::InvalidReference),
 
     /// No registry that was asked has the image.
-    #[error("Image '{image}' not found (asked: {asked}). Push it to this server, or check the name and the tag.")]
+    #[error(
+        "Image '{image}' not found (asked: {asked}). Push it to this server, or check the name and the tag."
+    )]
     NotFound {
         /// The image as it was asked for.
         image: String,
@@ -25,7 +27,9 @@ pub enum ImageError {
     },
 
     /// The image exists, but not for this machine.
-    #[error("Image '{image}' is built for {has}, this machine needs {wanted}. Build it with --platform {wanted}.")]
+    #[error(
+        "Image '{image}' is built for {has}, this machine needs {wanted}. Build it with --platform {wanted}."
+    )]
     WrongPlatform {
         /// The image as it was asked for.
         image: String,
@@ -45,7 +49,9 @@ pub enum ImageError {
     },
 
     /// A limit was passed.
-    #[error("{what} is too large: {found}, allowed are {limit}. Make the image smaller or raise the limit in the server's configuration.")]
+    #[error(
+        "{what} is too large: {found}, allowed are {limit}. Make the image smaller or raise the limit in the server's configuration."
+    )]
     TooLarge {
         /// What was measured, naming the layer or manifest.
         what: String,
@@ -56,7 +62,9 @@ pub enum ImageError {
     },
 
     /// The registry wants (other) credentials.
-    #[error("Registry '{registry}' refused access to '{image}': {why}. Add credentials for this registry to the server's configuration, or check that they may read the repository.")]
+    #[error(
+        "Registry '{registry}' refused access to '{image}': {why}. Add credentials for this registry to the server's configuration, or check that they may read the repository."
+    )]
     Unauthorized {
         /// The registry's host.
         registry: String,
@@ -78,7 +86,9 @@ pub enum ImageError {
     },
 
     /// The registry did not answer, or kept failing.
-    #[error("Registry '{registry}' cannot be reached: {why}. Check the name, the network and the proxy settings, then try again.")]
+    #[error(
+        "Registry '{registry}' cannot be reached: {why}. Check the name, the network and the proxy settings, then try again."
+    )]
     Unreachable {
         /// The registry's host.
         registry: String,
@@ -96,7 +106,9 @@ pub enum ImageError {
     },
 
     /// The image's user does not exist in it.
-    #[error("User '{user}' is not in the image's {file}. Use a number, or add the user in the Dockerfile.")]
+    #[error(
+        "User '{user}' is not in the image's {file}. Use a number, or add the user in the Dockerfile."
+    )]
     UnknownUser {
         /// The user or group as configured.
         user: String,
@@ -105,7 +117,9 @@ pub enum ImageError {
     },
 
     /// The disk or the kernel refused.
-    #[error("The image store failed to {what}: {why}. Check free space and permissions of the data folder.")]
+    #[error(
+        "The image store failed to {what}: {why}. Check free space and permissions of the data folder."
+    )]
     Storage {
         /// What was being done.
         what: String,
@@ -149,15 +163,24 @@ impl ImageError {
     }
 
     pub(crate) fn storage(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
-        Self::Storage { what: what.into(), why: why.to_string() }
+        Self::Storage {
+            what: what.into(),
+            why: why.to_string(),
+        }
     }
 
     pub(crate) fn unsupported(image: impl std::fmt::Display, why: impl Into<String>) -> Self {
-        Self::Unsupported { image: image.to_string(), why: why.into() }
+        Self::Unsupported {
+            image: image.to_string(),
+            why: why.into(),
+        }
     }
 
     pub(crate) fn corrupt(digest: &Digest, why: impl Into<String>) -> Self {
-        Self::Corrupt { digest: digest.clone(), why: why.into() }
+        Self::Corrupt {
+            digest: digest.clone(),
+            why: why.into(),
+        }
     }
 }
 

@@ -38,7 +38,10 @@ where
             } else {
                 let (tell, outcome) = watch::channel(None);
                 flights.insert(key.clone(), outcome.clone());
-                let landing = Landing { flights: self.0.clone(), key };
+                let landing = Landing {
+                    flights: self.0.clone(),
+                    key,
+                };
                 tokio::spawn(async move {
                     let result = work.await;
                     // Out of the table first: who comes now begins anew.
@@ -67,6 +70,9 @@ struct Landing<K: Hash + Eq, T> {
 
 impl<K: Hash + Eq, T> Drop for Landing<K, T> {
     fn drop(&mut self) {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }

@@ -72,7 +72,10 @@ where
                     return (Some(writer), Ended::Disk(error));
                 }
                 Err(error) => {
-                    return (None, Ended::Disk(ImageError::storage("write a blob", error)));
+                    return (
+                        None,
+                        Ended::Disk(ImageError::storage("write a blob", error)),
+                    );
                 }
             }
         }
@@ -89,10 +92,14 @@ where
         None => (idle, ended),
         Some(work) => match work.await {
             Ok((writer, Ok(()))) => (Some(writer), ended),
-            Ok((writer, Err(error))) => {
-                (Some(writer), Ended::Disk(ImageError::storage("write a blob", error)))
-            }
-            Err(error) => (None, Ended::Disk(ImageError::storage("write a blob", error))),
+            Ok((writer, Err(error))) => (
+                Some(writer),
+                Ended::Disk(ImageError::storage("write a blob", error)),
+            ),
+            Err(error) => (
+                None,
+                Ended::Disk(ImageError::storage("write a blob", error)),
+            ),
         },
     }
 }
@@ -127,27 +134,36 @@ pub(crate) async fn file_stream(
     })
     .await?
     .map_err(|e| ImageError::storage("open a blob", e))?;
-    Ok(futures_util::stream::unfold(Some((file, length)), |state| async move {
-        let (file, left) = state.filter(|(_, left)| *left > 0)?;
-        let piece = tokio::task::spawn_blocking(move || {
-            use std::io::Read;
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(BATCH / 2);
-            let mut buffer = Vec::with_capacity(want);
-            (&file).take(want as u64).read_to_end(&mut buffer).map(|_| (buffer, file))
-        })
-        .await
-        .map_err(std::io::Error::other)
-        .flatten();
-        Some(match piece {
-            Ok((buffer, _)) if buffer.is_empty() => (
-                Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the blob is too short")),
-                None,
-            ),
-            Ok((buffer, file)) => {
-                let left = left - buffer.len() as u64;
-                (Ok(Bytes::from(buffer)), Some((file, left)))
-            }
-            Err(error) => (Err(error), None),
-        })
-    }))
+    Ok(futures_util::stream::unfold(
+        Some((file, length)),
+        |state| async move {
+            let (file, left) = state.filter(|(_, left)| *left > 0)?;
+            let piece = tokio::task::spawn_blocking(move || {
+                use std::io::Read;
+                let want = usize::try_from(left).unwrap_or(usize::MAX).min(BATCH / 2);
+                let mut buffer = Vec::with_capacity(want);
+                (&file)
+                    .take(want as u64)
+                    .read_to_end(&mut buffer)
+                    .map(|_| (buffer, file))
+            })
+            .await
+            .map_err(std::io::Error::other)
+            .flatten();
+            Some(match piece {
+                Ok((buffer, _)) if buffer.is_empty() => (
+                    Err(std::io::Error::new(
+                        std::io::ErrorKind::UnexpectedEof,
+                        "the blob is too short",
+                    )),
+                    None,
+                ),
+                Ok((buffer, file)) => {
+                    let left = left - buffer.len() as u64;
+                    (Ok(Bytes::from(buffer)), Some((file, left)))
+                }
+                Err(error) => (Err(error), None),
+            })
+        },
+    ))
 }

@@ -21,12 +21,16 @@
 
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod config;
 mod digest;
 mod error;
 mod flight;
+mod gc;
+mod import;
 mod ingest;
 mod manifest;
+mod pack;
 mod prepare;
 mod reference;
 mod registry;
@@ -40,10 +44,16 @@ mod user;
 
 use std::sync::Arc;
 
+pub use bundle::{BaseImage, Bundle, BundleImage, RegistryClient};
 pub use config::{Credentials, ImagesConfig, Limits, RegistryConfig};
 pub use digest::{Algorithm, Digest, InvalidDigest};
 pub use error::{ErrorClass, ImageError};
-pub use manifest::{ConfigFile, Descriptor, Document, Index, Manifest, Platform, RootFs, RunConfig, media};
+pub use gc::{GarbagePolicy, GarbageStats};
+pub use import::import;
+pub use manifest::{
+    ConfigFile, Descriptor, Document, Index, Manifest, Platform, RootFs, RunConfig, media,
+};
+pub use pack::{Compression, PackOptions, pack_directory};
 pub use prepare::PreparedImage;
 pub use reference::{InvalidReference, Reference, is_repository, is_tag};
 pub use registry::{Action, AllowAll, AuthError, RegistryAuth};
@@ -79,7 +89,9 @@ struct Inner {
 
 impl std::fmt::Debug for Images {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Images").field("dir", &self.0.config.dir).finish_non_exhaustive()
+        f.debug_struct("Images")
+            .field("dir", &self.0.config.dir)
+            .finish_non_exhaustive()
     }
 }
 

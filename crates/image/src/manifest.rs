@@ -105,7 +105,11 @@ impl Platform {
             "loongarch64" => "loong64",
             other => other,
         };
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None }
+        Self {
+            architecture: architecture.to_owned(),
+            os: "linux".to_owned(),
+            variant: None,
+        }
     }
 
     fn runs(&self, offered: &Self) -> bool {
@@ -115,8 +119,19 @@ impl Platform {
 
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let or_unknown = |s: &str| if s.is_empty() { "unknown".to_owned() } else { s.to_owned() };
-        write!(f, "{}/{}", or_unknown(&self.os), or_unknown(&self.architecture))?;
+        let or_unknown = |s: &str| {
+            if s.is_empty() {
+                "unknown".to_owned()
+            } else {
+                s.to_owned()
+            }
+        };
+        write!(
+            f,
+            "{}/{}",
+            or_unknown(&self.os),
+            or_unknown(&self.architecture)
+        )?;
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
@@ -204,19 +219,28 @@ impl Document {
         }
         let media_type = shape.media_type.unwrap_or_default();
         let says_index = matches!(media_type.as_str(), media::OCI_INDEX | media::DOCKER_LIST);
-        let says_manifest =
-            matches!(media_type.as_str(), media::OCI_MANIFEST | media::DOCKER_MANIFEST);
+        let says_manifest = matches!(
+            media_type.as_str(),
+            media::OCI_MANIFEST | media::DOCKER_MANIFEST
+        );
         // A document that is both could be read differently by different clients (CVE-2021-41190).
         if shape.manifests.is_some() && shape.config.is_some() {
-            return Err(ImageError::unsupported(name, "its manifest is image and index at once"));
+            return Err(ImageError::unsupported(
+                name,
+                "its manifest is image and index at once",
+            ));
         }
         let wrong = |e: serde_json::Error| {
             ImageError::unsupported(name, format!("its manifest is not valid: {e}"))
         };
         if says_index || (!says_manifest && shape.manifests.is_some()) {
-            serde_json::from_slice(bytes).map(Self::Index).map_err(wrong)
+            serde_json::from_slice(bytes)
+                .map(Self::Index)
+                .map_err(wrong)
         } else {
-            serde_json::from_slice(bytes).map(Self::Manifest).map_err(wrong)
+            serde_json::from_slice(bytes)
+                .map(Self::Manifest)
+                .map_err(wrong)
         }
     }
 
@@ -264,7 +288,11 @@ impl Index {
         Err(ImageError::WrongPlatform {
             image: image.to_owned(),
             wanted: wanted.to_string(),
-            has: if has.is_empty() { "no platform at all".to_owned() } else { has.join(", ") },
+            has: if has.is_empty() {
+                "no platform at all".to_owned()
+            } else {
+                has.join(", ")
+            },
         })
     }
 }
@@ -274,10 +302,16 @@ impl Index {
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunConfig {
     /// `USER`, see [`crate::PreparedImage::resolve_user`].
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub user: String,
     /// `EXPOSE`, e.g. `8080/tcp`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
     /// `ENV`, each `NAME=value`.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
@@ -289,16 +323,28 @@ pub struct RunConfig {
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// `VOLUME`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub volumes: BTreeMap<String, serde_json::Value>,
     /// `WORKDIR`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub working_dir: String,
     /// `LABEL`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub labels: BTreeMap<String, String>,
     /// `STOPSIGNAL`, e.g. `SIGTERM`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub stop_signal: String,
 }
 
@@ -329,7 +375,11 @@ pub struct ConfigFile {
     /// The layers' uncompressed digests.
     pub rootfs: RootFs,
     /// One entry a build step.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "or_default"
+    )]
     pub history: Vec<serde_json::Value>,
 }
 
@@ -353,8 +403,11 @@ mod tests {
         let digest = Digest::of(b"x");
         let entry = |arch: &str| {
             let mut d = Descriptor::new(media::OCI_MANIFEST, digest.clone(), 1);
-            d.platform =
-                Some(Platform { architecture: arch.into(), os: "linux".into(), variant: None });
+            d.platform = Some(Platform {
+                architecture: arch.into(),
+                os: "linux".into(),
+                variant: None,
+            });
             d
         };
         let mut index = Index {
@@ -365,8 +418,11 @@ mod tests {
             subject: None,
             annotations: BTreeMap::new(),
         };
-        let wanted =
-            Platform { architecture: "amd64".into(), os: "linux".into(), variant: None };
+        let wanted = Platform {
+            architecture: "amd64".into(),
+            os: "linux".into(),
+            variant: None,
+        };
         let error = index.select("hello", &wanted).unwrap_err().to_string();
         assert!(error.contains("linux/s390x, linux/riscv64") && error.contains("linux/amd64"));
         index.manifests.push(entry("amd64"));

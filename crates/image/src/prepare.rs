@@ -62,7 +62,10 @@ impl Leases {
     fn take(&self, digest: &Digest) -> Lease {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *table.entry(digest.clone()).or_default() += 1;
-        Lease { digest: digest.clone(), leases: self.0.clone() }
+        Lease {
+            digest: digest.clone(),
+            leases: self.0.clone(),
+        }
     }
 
     /// Runs `work` for a layer nobody uses, and lets nobody begin to use it meanwhile.
@@ -109,8 +112,11 @@ impl Ready {
         table.clock += 1;
         let clock = table.clock;
         if table.images.len() >= max
-            && let Some(oldest) =
-                table.images.iter().min_by_key(|(_, (_, used))| *used).map(|(d, _)| d.clone())
+            && let Some(oldest) = table
+                .images
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(d, _)| d.clone())
         {
             table.images.remove(&oldest);
         }
@@ -128,7 +134,9 @@ pub(crate) fn layers_dir(store: &Store, uid_base: u32) -> PathBuf {
 }
 
 fn layer_dir(store: &Store, uid_base: u32, diff_id: &Digest) -> PathBuf {
-    layers_dir(store, uid_base).join(diff_id.algorithm().as_str()).join(diff_id.hex())
+    layers_dir(store, uid_base)
+        .join(diff_id.algorithm().as_str())
+        .join(diff_id.hex())
 }
 
 impl Images {
@@ -147,7 +155,10 @@ impl Images {
             .preparations
             .run(image.digest.clone(), async move {
                 let prepared = Arc::new(images.prepare_now(&wanted).await?);
-                images.0.ready.put(prepared.clone(), images.0.config.limits.max_prepared);
+                images
+                    .0
+                    .ready
+                    .put(prepared.clone(), images.0.config.limits.max_prepared);
                 Ok(prepared)
             })
             .await
@@ -177,16 +188,21 @@ impl Images {
                 ),
             ));
         }
-        let work = diff_ids.into_iter().zip(manifest.layers).map(|(diff_id, layer)| {
-            let places = places.clone();
-            async move {
-                let lease = self.0.leases.take(&diff_id);
-                let meta = self.ensure_layer(&places, &layer, &diff_id).await?;
-                Ok::<_, ImageError>((diff_id, meta, lease))
-            }
-        });
-        let layers: Vec<(Digest, LayerMeta, Lease)> =
-            futures_util::stream::iter(work).buffered(PARALLEL_LAYERS).try_collect().await?;
+        let work = diff_ids
+            .into_iter()
+            .zip(manifest.layers)
+            .map(|(diff_id, layer)| {
+                let places = places.clone();
+                async move {
+                    let lease = self.0.leases.take(&diff_id);
+                    let meta = self.ensure_layer(&places, &layer, &diff_id).await?;
+                    Ok::<_, ImageError>((diff_id, meta, lease))
+                }
+            });
+        let layers: Vec<(Digest, LayerMeta, Lease)> = futures_util::stream::iter(work)
+            .buffered(PARALLEL_LAYERS)
+            .try_collect()
+            .await?;
         let size_bytes: u64 = layers.iter().map(|(_, meta, _)| meta.bytes).sum();
         if size_bytes > limits.max_image_unpacked {
             return Err(ImageError::TooLarge {
@@ -301,7 +317,10 @@ fn unpack_layer(
     if unpacked.diff_id != *diff_id {
         return Err(ImageError::corrupt(
             blob,
-            format!("unpacked it has digest {}, the image's config says {diff_id}", unpacked.diff_id),
+            format!(
+                "unpacked it has digest {}, the image's config says {diff_id}",
+                unpacked.diff_id
+            ),
         ));
     }
     if unpacked.skipped_devices > 0 {
@@ -311,7 +330,10 @@ fn unpack_layer(
             "device nodes of a layer are left out; instances get a /dev of their own"
         );
     }
-    let meta = LayerMeta { bytes: unpacked.bytes, opaque_root: unpacked.opaque_root };
+    let meta = LayerMeta {
+        bytes: unpacked.bytes,
+        opaque_root: unpacked.opaque_root,
+    };
     let meta_path = tmp.0.join("meta.json");
     let text = serde_json::to_vec(&meta).doing("write", &meta_path)?;
     fs::write(&meta_path, text).doing("write", &meta_path)?;

@@ -58,7 +58,11 @@ impl Reference {
     /// The same repository, fixed to one manifest.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self { tag: None, digest: Some(digest), ..self.clone() }
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 }
 
@@ -82,9 +86,14 @@ impl FromStr for Reference {
     type Err = InvalidReference;
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
-        let bad = |why| InvalidReference { name: text.chars().take(300).collect(), why };
+        let bad = |why| InvalidReference {
+            name: text.chars().take(300).collect(),
+            why,
+        };
         if text.is_empty() {
-            return Err(bad("it is empty; write for example hello or us-docker.pkg.dev/p/r/i:tag"));
+            return Err(bad(
+                "it is empty; write for example hello or us-docker.pkg.dev/p/r/i:tag",
+            ));
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
@@ -104,15 +113,17 @@ impl FromStr for Reference {
         if let Some(tag) = tag
             && !is_tag(tag)
         {
-            return Err(bad("a tag is 1 to 128 letters, digits, '_', '.', '-', not starting with '.' or '-'"));
+            return Err(bad(
+                "a tag is 1 to 128 letters, digits, '_', '.', '-', not starting with '.' or '-'",
+            ));
         }
         if name.len() > MAX_NAME {
-            return Err(bad("the name without the tag may have at most 255 characters"));
+            return Err(bad(
+                "the name without the tag may have at most 255 characters",
+            ));
         }
         let (host, path) = match name.split_once('/') {
-            Some((first, path))
-                if first == "localhost" || first.contains(['.', ':']) =>
-            {
+            Some((first, path)) if first == "localhost" || first.contains(['.', ':']) => {
                 (Some(first), path)
             }
             _ => (None, name),
@@ -120,7 +131,9 @@ impl FromStr for Reference {
         if let Some(host) = host
             && !is_host(host)
         {
-            return Err(bad("the registry's host may hold letters, digits, '.', '-' and a port"));
+            return Err(bad(
+                "the registry's host may hold letters, digits, '.', '-' and a port",
+            ));
         }
         if !is_repository(path) {
             return Err(bad(
@@ -142,7 +155,9 @@ fn is_host(host: &str) -> bool {
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) => {
                 if address.is_empty()
-                    || !address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
+                    || !address
+                        .bytes()
+                        .all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
                 {
                     return false;
                 }
@@ -161,7 +176,9 @@ fn is_host(host: &str) -> bool {
                 !label.is_empty()
                     && !label.starts_with('-')
                     && !label.ends_with('-')
-                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
             }));
     name_ok && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|n| n > 0))
 }
@@ -176,7 +193,9 @@ pub fn is_repository(name: &str) -> bool {
 fn is_component(part: &str) -> bool {
     let bytes = part.as_bytes();
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let Some((first, last)) = bytes.first().zip(bytes.last()) else { return false };
+    let Some((first, last)) = bytes.first().zip(bytes.last()) else {
+        return false;
+    };
     if !alnum(*first) || !alnum(*last) {
         return false;
     }
@@ -207,7 +226,9 @@ pub fn is_tag(tag: &str) -> bool {
     let bytes = tag.as_bytes();
     matches!(bytes.first(), Some(b) if b.is_ascii_alphanumeric() || *b == b'_')
         && bytes.len() <= 128
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 #[cfg(test)]
@@ -221,9 +242,19 @@ mod tests {
             ("hello:v1", None, "hello", Some("v1")),
             ("team/hello", None, "team/hello", None),
             ("localhost/hello", Some("localhost"), "hello", None),
-            ("localhost:8080/a/b:x", Some("localhost:8080"), "a/b", Some("x")),
+            (
+                "localhost:8080/a/b:x",
+                Some("localhost:8080"),
+                "a/b",
+                Some("x"),
+            ),
             ("[::1]:8080/a", Some("[::1]:8080"), "a", None),
-            ("us-docker.pkg.dev/p/r/i", Some("us-docker.pkg.dev"), "p/r/i", None),
+            (
+                "us-docker.pkg.dev/p/r/i",
+                Some("us-docker.pkg.dev"),
+                "p/r/i",
+                None,
+            ),
             ("a__b/c--d.e_f", None, "a__b/c--d.e_f", None),
         ];
         for (text, host, path, tag) in cases {
@@ -239,8 +270,24 @@ mod tests {
     #[test]
     fn bad_names_say_why() {
         for text in [
-            "", "Hello", "a//b", "/a", "a/", "a:", "a:.x", "../a", "a/../b", "a@sha256:12", "a___b",
-            "-a", "a.-b", "x y", "a_-b", "host.x:99999/a", "[::1/a", "a\u{0}b",
+            "",
+            "Hello",
+            "a//b",
+            "/a",
+            "a/",
+            "a:",
+            "a:.x",
+            "../a",
+            "a/../b",
+            "a@sha256:12",
+            "a___b",
+            "-a",
+            "a.-b",
+            "x y",
+            "a_-b",
+            "host.x:99999/a",
+            "[::1/a",
+            "a\u{0}b",
         ] {
             let error = text.parse::<Reference>().unwrap_err();
             assert!(error.to_string().contains("not valid"), "{text:?}");

@@ -42,7 +42,10 @@ impl std::str::FromStr for ResolvedImage {
         let reference: Reference = text.parse()?;
         match reference.digest.clone() {
             Some(digest) => Ok(Self { digest, reference }),
-            None => Err(ImageError::unsupported(text, "a resolved image has a digest: NAME@sha256:…")),
+            None => Err(ImageError::unsupported(
+                text,
+                "a resolved image has a digest: NAME@sha256:…",
+            )),
         }
     }
 }
@@ -78,27 +81,52 @@ pub(crate) fn places(
 ) -> Vec<Place> {
     let own = |name: String| is_repository(&name).then_some(Place::Own(name));
     let hub_path = |path: &str| {
-        if path.contains('/') { path.to_owned() } else { format!("library/{path}") }
+        if path.contains('/') {
+            path.to_owned()
+        } else {
+            format!("library/{path}")
+        }
     };
     let remote = |host: &str, path: &str| {
-        let path = if host == "docker.io" { hub_path(path) } else { path.to_owned() };
-        Place::Remote(RemoteRepo { host: host.to_owned(), path })
+        let path = if host == "docker.io" {
+            hub_path(path)
+        } else {
+            path.to_owned()
+        };
+        Place::Remote(RemoteRepo {
+            host: host.to_owned(),
+            path,
+        })
     };
     match reference.host.as_deref() {
         None => {
             let mut all = vec![Place::Own(reference.path.clone())];
             all.extend(own(format!("docker.io/{}", hub_path(&reference.path))));
-            all.extend(short_name_registries.iter().map(|host| remote(host, &reference.path)));
+            all.extend(
+                short_name_registries
+                    .iter()
+                    .map(|host| remote(host, &reference.path)),
+            );
             all
         }
         Some(host) if own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) => {
             vec![Place::Own(reference.path.clone())]
         }
         Some(host) => {
-            let host = if host == "index.docker.io" { "docker.io" } else { host };
-            let path =
-                if host == "docker.io" { hub_path(&reference.path) } else { reference.path.clone() };
-            own(format!("{host}/{path}")).into_iter().chain([remote(host, &path)]).collect()
+            let host = if host == "index.docker.io" {
+                "docker.io"
+            } else {
+                host
+            };
+            let path = if host == "docker.io" {
+                hub_path(&reference.path)
+            } else {
+                reference.path.clone()
+            };
+            own(format!("{host}/{path}"))
+                .into_iter()
+                .chain([remote(host, &path)])
+                .collect()
         }
     }
 }
@@ -119,7 +147,8 @@ impl Images {
         for place in &places {
             let found = match self.fetch_document(place, &wanted).await {
                 Ok(Some((digest, bytes))) => {
-                    self.select(place, &reference.to_string(), digest, bytes).await
+                    self.select(place, &reference.to_string(), digest, bytes)
+                        .await
                 }
                 Ok(None) => {
                     let shown = place.to_string();
@@ -138,7 +167,10 @@ impl Images {
                         fixed.host = Some(repo.host.clone());
                         fixed.path.clone_from(&repo.path);
                     }
-                    return Ok(ResolvedImage { digest, reference: fixed });
+                    return Ok(ResolvedImage {
+                        digest,
+                        reference: fixed,
+                    });
                 }
                 // A registry that does not answer hides nothing of the next one.
                 Err(error @ (ImageError::Unreachable { .. } | ImageError::Unauthorized { .. })) => {
@@ -180,7 +212,9 @@ impl Images {
                         Ok(digest) => store.manifest_type(&repo, &digest).map(|_| digest),
                         Err(_) => store.tag(&repo, &wanted),
                     };
-                    let Some(digest) = digest else { return Ok(None) };
+                    let Some(digest) = digest else {
+                        return Ok(None);
+                    };
                     store.touch(&digest);
                     Ok(store.read_blob(&digest, max)?.map(|bytes| (digest, bytes)))
                 })
@@ -226,7 +260,9 @@ impl Images {
         for _ in 0..3 {
             match Document::parse(&image, &bytes)? {
                 Document::Manifest(manifest) => {
-                    let config = self.image_config(std::slice::from_ref(place), &manifest).await?;
+                    let config = self
+                        .image_config(std::slice::from_ref(place), &manifest)
+                        .await?;
                     check_platform(image, &config, &wanted)?;
                     return Ok(digest);
                 }
@@ -241,7 +277,10 @@ impl Images {
                 }
             }
         }
-        Err(ImageError::unsupported(image, "its indexes are nested too deep"))
+        Err(ImageError::unsupported(
+            image,
+            "its indexes are nested too deep",
+        ))
     }
 
     /// The manifest of that digest, from the store or from where the image is.
@@ -273,9 +312,10 @@ impl Images {
         };
         match Document::parse(image, &bytes)? {
             Document::Manifest(manifest) => Ok(manifest),
-            Document::Index(_) => {
-                Err(ImageError::unsupported(image, "the digest names an index; resolve it first"))
-            }
+            Document::Index(_) => Err(ImageError::unsupported(
+                image,
+                "the digest names an index; resolve it first",
+            )),
         }
     }
 
@@ -347,7 +387,10 @@ impl Images {
             }
         }
         Err(failure.unwrap_or_else(|| {
-            ImageError::corrupt(&blob.digest, "the image names it, but no registry asked has it")
+            ImageError::corrupt(
+                &blob.digest,
+                "the image names it, but no registry asked has it",
+            )
         }))
     }
 
@@ -363,7 +406,10 @@ impl Images {
                 if inner.store.blob_size(&blob.digest) == Some(blob.size) {
                     return Ok(true);
                 }
-                inner.remote.blob(&inner.store, &repo, &blob.digest, blob.size).await
+                inner
+                    .remote
+                    .blob(&inner.store, &repo, &blob.digest, blob.size)
+                    .await
             })
             .await
     }
@@ -394,7 +440,10 @@ pub(crate) fn check_platform(
 pub(crate) fn not_found(image: &ResolvedImage, places: &[Place]) -> ImageError {
     let mut asked: Vec<String> = places.iter().map(ToString::to_string).collect();
     asked.dedup();
-    ImageError::NotFound { image: image.to_string(), asked: asked.join(", ") }
+    ImageError::NotFound {
+        image: image.to_string(),
+        asked: asked.join(", "),
+    }
 }
 
 #[cfg(test)]
@@ -417,14 +466,21 @@ mod tests {
         };
         assert_eq!(
             show("hello"),
-            ["own hello", "own docker.io/library/hello", "docker.io/library/hello"]
+            [
+                "own hello",
+                "own docker.io/library/hello",
+                "docker.io/library/hello"
+            ]
         );
         assert_eq!(show("localhost:8080/hello"), ["own hello"]);
         assert_eq!(
             show("docker.io/library/hello"),
             ["own docker.io/library/hello", "docker.io/library/hello"]
         );
-        assert_eq!(show("docker.io/hello"), show("index.docker.io/library/hello"));
+        assert_eq!(
+            show("docker.io/hello"),
+            show("index.docker.io/library/hello")
+        );
         assert_eq!(
             show("us-docker.pkg.dev/p/r/i"),
             ["own us-docker.pkg.dev/p/r/i", "us-docker.pkg.dev/p/r/i"]

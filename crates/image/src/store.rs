@@ -37,7 +37,10 @@ pub(crate) struct Store {
 }
 
 /// The one place where this crate asks for the time of day: file times are compared with it.
-#[expect(clippy::disallowed_methods, reason = "file times come from the kernel's clock, so their age does too")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "file times come from the kernel's clock, so their age does too"
+)]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -66,16 +69,30 @@ impl Store {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
             |e| {
                 ImageError::storage(
-                    format!("lock {} (is another server using this folder?)", dir.display()),
+                    format!(
+                        "lock {} (is another server using this folder?)",
+                        dir.display()
+                    ),
                     e,
                 )
             },
         )?;
-        for name in ["blobs/sha256", "blobs/sha512", "repos", "uploads", "layers", "tmp"] {
+        for name in [
+            "blobs/sha256",
+            "blobs/sha512",
+            "repos",
+            "uploads",
+            "layers",
+            "tmp",
+        ] {
             let path = dir.join(name);
             builder.create(&path).doing("create", &path)?;
         }
-        let store = Self { dir: dir.to_owned(), gate: RwLock::new(()), _lock: lock };
+        let store = Self {
+            dir: dir.to_owned(),
+            gate: RwLock::new(()),
+            _lock: lock,
+        };
         store.empty_tmp()?;
         Ok(store)
     }
@@ -117,7 +134,10 @@ impl Store {
     // === blobs ===
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+        self.dir
+            .join("blobs")
+            .join(digest.algorithm().as_str())
+            .join(digest.hex())
     }
 
     /// The blob's length in bytes, if it is here.
@@ -125,15 +145,28 @@ impl Store {
         fs::metadata(self.blob_path(digest)).ok().map(|m| m.len())
     }
 
+    /// How long ago something last relied on the blob.
+    pub(crate) fn blob_age(&self, digest: &Digest) -> Option<Duration> {
+        fs::metadata(self.blob_path(digest)).ok().map(|m| age(&m))
+    }
+
     /// Says that something begins to rely on the blob; false when it is not here.
     pub(crate) fn touch(&self, digest: &Digest) -> bool {
-        let _gate = self.gate.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        File::open(self.blob_path(digest)).and_then(|f| f.set_modified(now())).is_ok()
+        let _gate = self
+            .gate
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        File::open(self.blob_path(digest))
+            .and_then(|f| f.set_modified(now()))
+            .is_ok()
     }
 
     /// Deletes the blob unless something touched it within `grace`.
     pub(crate) fn delete_old_blob(&self, digest: &Digest, grace: Duration) -> io::Result<bool> {
-        let _gate = self.gate.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _gate = self
+            .gate
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let path = self.blob_path(digest);
         if age(&fs::metadata(&path)?) < grace {
             return Ok(false);
@@ -157,7 +190,11 @@ impl Store {
     }
 
     /// Reads a small blob (manifest, config) whole; `None` when it is not here.
-    pub(crate) fn read_blob(&self, digest: &Digest, max: u64) -> Result<Option<Vec<u8>>, ImageError> {
+    pub(crate) fn read_blob(
+        &self,
+        digest: &Digest,
+        max: u64,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
         let path = self.blob_path(digest);
         let size = match fs::metadata(&path) {
             Ok(meta) => meta.len(),
@@ -189,14 +226,13 @@ impl Store {
             .write(true)
             .open(&path)
             .doing("create", &path)?;
-        Ok(BlobWriter { file, path, hasher: Hasher::new(algorithm), len: 0, keep: false })
-    }
-
-    /// Stores small content under its sha256 digest.
-    pub(crate) fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, ImageError> {
-        let digest = Digest::of(bytes);
-        self.put_bytes_as(&digest, bytes)?;
-        Ok(digest)
+        Ok(BlobWriter {
+            file,
+            path,
+            hasher: Hasher::new(algorithm),
+            len: 0,
+            keep: false,
+        })
     }
 
     /// Stores small content under a digest, which must be its own.
@@ -205,20 +241,34 @@ impl Store {
             return Ok(());
         }
         let mut writer = self.blob_writer(digest.algorithm())?;
-        writer.write(bytes).map_err(|e| ImageError::storage("write a blob", e))?;
+        writer
+            .write(bytes)
+            .map_err(|e| ImageError::storage("write a blob", e))?;
         self.commit(writer, digest)
     }
 
     /// Gives the written content its name, if it is what `expected` says.
-    pub(crate) fn commit(&self, mut writer: BlobWriter, expected: &Digest) -> Result<(), ImageError> {
-        let actual = writer.digest(expected.algorithm()).doing("read", &writer.path)?;
+    pub(crate) fn commit(
+        &self,
+        mut writer: BlobWriter,
+        expected: &Digest,
+    ) -> Result<(), ImageError> {
+        let actual = writer
+            .digest(expected.algorithm())
+            .doing("read", &writer.path)?;
         if actual != *expected {
-            return Err(ImageError::corrupt(expected, format!("its content has digest {actual}")));
+            return Err(ImageError::corrupt(
+                expected,
+                format!("its content has digest {actual}"),
+            ));
         }
         writer.file.sync_all().doing("write", &writer.path)?;
         let target = self.blob_path(expected);
         {
-            let _gate = self.gate.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let _gate = self
+                .gate
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             fs::rename(&writer.path, &target).doing("create", &target)?;
             // The age of a long upload must not count against its blob.
             let _ = writer.file.set_modified(now());
@@ -234,7 +284,10 @@ impl Store {
     }
 
     fn entry(&self, repo: &str, book: &str, digest: &Digest) -> PathBuf {
-        self.repo_dir(repo).join(book).join(digest.algorithm().as_str()).join(digest.hex())
+        self.repo_dir(repo)
+            .join(book)
+            .join(digest.algorithm().as_str())
+            .join(digest.hex())
     }
 
     /// Lets the repository serve a blob; false when the blob is not here.
@@ -253,7 +306,10 @@ impl Store {
 
     /// The blob's length, if the repository may serve it.
     pub(crate) fn linked_size(&self, repo: &str, digest: &Digest) -> Option<u64> {
-        self.entry(repo, "_blobs", digest).exists().then(|| self.blob_size(digest)).flatten()
+        self.entry(repo, "_blobs", digest)
+            .exists()
+            .then(|| self.blob_size(digest))
+            .flatten()
     }
 
     /// Takes the blob from the repository; false when it did not have it.
@@ -290,16 +346,25 @@ impl Store {
     pub(crate) fn manifests(&self, repo: &str) -> Result<Vec<Digest>, ImageError> {
         let mut all = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let dir = self.repo_dir(repo).join("_manifests").join(algorithm.as_str());
+            let dir = self
+                .repo_dir(repo)
+                .join("_manifests")
+                .join(algorithm.as_str());
             for name in names(&dir)? {
-                all.extend(format!("{}:{name}", algorithm.as_str()).parse::<Digest>().ok());
+                all.extend(
+                    format!("{}:{name}", algorithm.as_str())
+                        .parse::<Digest>()
+                        .ok(),
+                );
             }
         }
         Ok(all)
     }
 
     pub(crate) fn manifest_age(&self, repo: &str, digest: &Digest) -> Option<Duration> {
-        fs::metadata(self.entry(repo, "_manifests", digest)).ok().map(|m| age(&m))
+        fs::metadata(self.entry(repo, "_manifests", digest))
+            .ok()
+            .map(|m| age(&m))
     }
 
     pub(crate) fn set_tag(&self, repo: &str, tag: &str, digest: &Digest) -> Result<(), ImageError> {
@@ -308,7 +373,10 @@ impl Store {
     }
 
     pub(crate) fn tag(&self, repo: &str, tag: &str) -> Option<Digest> {
-        fs::read_to_string(self.repo_dir(repo).join("_tags").join(tag)).ok()?.parse().ok()
+        fs::read_to_string(self.repo_dir(repo).join("_tags").join(tag))
+            .ok()?
+            .parse()
+            .ok()
     }
 
     pub(crate) fn delete_tag(&self, repo: &str, tag: &str) -> Result<bool, ImageError> {
@@ -325,7 +393,9 @@ impl Store {
     /// Whether anything was ever pushed there.
     pub(crate) fn repo_exists(&self, repo: &str) -> bool {
         let dir = self.repo_dir(repo);
-        ["_tags", "_manifests", "_blobs"].iter().any(|book| dir.join(book).exists())
+        ["_tags", "_manifests", "_blobs"]
+            .iter()
+            .any(|book| dir.join(book).exists())
     }
 
     /// All repositories that hold a manifest, in lexical order.
@@ -334,7 +404,11 @@ impl Store {
         let mut open = vec![String::new()];
         while let Some(at) = open.pop() {
             for name in names(&self.repo_dir(&at))? {
-                let path = if at.is_empty() { name.clone() } else { format!("{at}/{name}") };
+                let path = if at.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{at}/{name}")
+                };
                 if name == "_manifests" {
                     found.push(at.clone());
                 } else if !name.starts_with('_') {
@@ -355,7 +429,9 @@ impl Store {
                 let Ok(digest) = format!("{}:{name}", algorithm.as_str()).parse::<Digest>() else {
                     continue;
                 };
-                let age = fs::metadata(dir.join(&name)).map(|m| age(&m)).unwrap_or_default();
+                let age = fs::metadata(dir.join(&name))
+                    .map(|m| age(&m))
+                    .unwrap_or_default();
                 all.push((digest, age));
             }
         }
@@ -366,7 +442,12 @@ impl Store {
         self.entry(repo, "_referrers", subject)
     }
 
-    pub(crate) fn add_referrer(&self, repo: &str, subject: &Digest, by: &Digest) -> Result<(), ImageError> {
+    pub(crate) fn add_referrer(
+        &self,
+        repo: &str,
+        subject: &Digest,
+        by: &Digest,
+    ) -> Result<(), ImageError> {
         let name = format!("{}-{}", by.algorithm().as_str(), by.hex());
         let path = self.referrers_dir(repo, subject).join(name);
         make_parent(&path).doing("create", &path)?;
@@ -374,12 +455,21 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn remove_referrer(&self, repo: &str, subject: &Digest, by: &Digest) -> Result<(), ImageError> {
+    pub(crate) fn remove_referrer(
+        &self,
+        repo: &str,
+        subject: &Digest,
+        by: &Digest,
+    ) -> Result<(), ImageError> {
         let name = format!("{}-{}", by.algorithm().as_str(), by.hex());
         remove_file(&self.referrers_dir(repo, subject).join(name)).map(|_| ())
     }
 
-    pub(crate) fn referrers(&self, repo: &str, subject: &Digest) -> Result<Vec<Digest>, ImageError> {
+    pub(crate) fn referrers(
+        &self,
+        repo: &str,
+        subject: &Digest,
+    ) -> Result<Vec<Digest>, ImageError> {
         let mut all: Vec<Digest> = names(&self.referrers_dir(repo, subject))?
             .iter()
             .filter_map(|name| name.replacen('-', ":", 1).parse().ok())
@@ -417,13 +507,29 @@ impl BlobWriter {
         let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let len = hash_into(&mut file, &mut hasher)?;
-        Ok(Self { file, path, hasher, len, keep: true })
+        Ok(Self {
+            file,
+            path,
+            hasher,
+            len,
+            keep: true,
+        })
     }
 
     /// Starts a file that stays when the process ends.
     pub(crate) fn persistent(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
-        Ok(Self { file, path, hasher: Hasher::new(Algorithm::Sha256), len: 0, keep: true })
+        let file = OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)?;
+        Ok(Self {
+            file,
+            path,
+            hasher: Hasher::new(Algorithm::Sha256),
+            len: 0,
+            keep: true,
+        })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -431,6 +537,18 @@ impl BlobWriter {
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Writes all of `source` behind what is there.
+    pub(crate) fn copy_from(&mut self, source: &mut File) -> io::Result<()> {
+        use std::io::Read;
+        let mut buffer = vec![0_u8; 256 * 1024];
+        loop {
+            match source.read(&mut buffer)? {
+                0 => return Ok(()),
+                got => self.write(&buffer[..got])?,
+            }
+        }
     }
 
     /// Makes a lasting file a temporary one at `path`.
@@ -480,7 +598,10 @@ fn hash_into(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
 }
 
 pub(crate) fn age(meta: &fs::Metadata) -> Duration {
-    meta.modified().ok().and_then(|t| now().duration_since(t).ok()).unwrap_or_default()
+    meta.modified()
+        .ok()
+        .and_then(|t| now().duration_since(t).ok())
+        .unwrap_or_default()
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {
@@ -489,7 +610,8 @@ fn make_parent(path: &Path) -> io::Result<()> {
 
 /// Makes a new name durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 fn remove_file(path: &Path) -> Result<bool, ImageError> {

@@ -74,7 +74,13 @@ pub(crate) struct TarReader<R> {
 
 impl<R: Read> TarReader<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, remaining: 0, padding: 0, global: Overrides::default(), done: false }
+        Self {
+            inner,
+            remaining: 0,
+            padding: 0,
+            global: Overrides::default(),
+            done: false,
+        }
     }
 
     /// The stream behind, to drain what follows the last entry.
@@ -107,7 +113,11 @@ impl<R: Read> TarReader<R> {
             match flag {
                 b'x' | b'g' => {
                     let data = self.extension(size)?;
-                    let target = if flag == b'x' { &mut local } else { &mut self.global };
+                    let target = if flag == b'x' {
+                        &mut local
+                    } else {
+                        &mut self.global
+                    };
                     parse_pax(&data, target)?;
                     if flag == b'g' {
                         local = self.global.clone();
@@ -115,7 +125,11 @@ impl<R: Read> TarReader<R> {
                 }
                 b'L' => gnu_path = Some(until_nul(&self.extension(size)?).to_vec()),
                 b'K' => gnu_link = Some(until_nul(&self.extension(size)?).to_vec()),
-                _ => return self.entry(&block, size, local, gnu_path, gnu_link).map(Some),
+                _ => {
+                    return self
+                        .entry(&block, size, local, gnu_path, gnu_link)
+                        .map(Some);
+                }
             }
         }
     }
@@ -130,7 +144,10 @@ impl<R: Read> TarReader<R> {
     ) -> Result<Entry, TarError> {
         let flag = block[156];
         let path = over.path.or(gnu_path).unwrap_or_else(|| header_path(block));
-        let link = over.link.or(gnu_link).unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
+        let link = over
+            .link
+            .or(gnu_link)
+            .unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
         let kind = match flag {
             b'0' | 0 | b'7' if path.ends_with(b"/") => Kind::Directory,
             b'0' | 0 | b'7' => Kind::File,
@@ -140,14 +157,24 @@ impl<R: Read> TarReader<R> {
             b'4' => Kind::BlockDevice,
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
-            b'S' => return Err(TarError::Unsupported("GNU sparse files are not supported in layers")),
+            b'S' => {
+                return Err(TarError::Unsupported(
+                    "GNU sparse files are not supported in layers",
+                ));
+            }
             _ => return Err(TarError::Malformed("an entry has an unknown type")),
         };
         if over.sparse {
-            return Err(TarError::Unsupported("GNU sparse files are not supported in layers"));
+            return Err(TarError::Unsupported(
+                "GNU sparse files are not supported in layers",
+            ));
         }
         // Only files have data; a size on anything else says nothing (as in every other reader).
-        let size = if kind == Kind::File { over.size.unwrap_or(header_size) } else { 0 };
+        let size = if kind == Kind::File {
+            over.size.unwrap_or(header_size)
+        } else {
+            0
+        };
         self.remaining = size;
         self.padding = padding(size);
         let mode = u32::try_from(number(&block[100..108])? & 0o7777).unwrap_or(0);
@@ -170,7 +197,9 @@ impl<R: Read> TarReader<R> {
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
         if size > MAX_EXTENSION {
-            return Err(TarError::Malformed("an extended header is longer than 1 MiB"));
+            return Err(TarError::Malformed(
+                "an extended header is longer than 1 MiB",
+            ));
         }
         self.remaining = size;
         self.padding = padding(size);
@@ -183,7 +212,9 @@ impl<R: Read> TarReader<R> {
         let mut left = self.remaining.saturating_add(self.padding);
         let mut scratch = [0_u8; 16 * 1024];
         while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(scratch.len());
+            let want = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(scratch.len());
             let got = self.inner.read(&mut scratch[..want])?;
             if got == 0 {
                 // Some writers leave out the padding of the last entry.
@@ -204,7 +235,9 @@ impl<R: Read> TarReader<R> {
 /// Reads the current entry's data.
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        let want = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if want == 0 {
             return Ok(0);
         }
@@ -241,7 +274,13 @@ fn read_block(reader: &mut impl Read, block: &mut [u8; BLOCK]) -> Result<bool, T
 
 fn check_sum(block: &[u8; BLOCK]) -> Result<(), TarError> {
     let stored = number(&block[148..156])?;
-    let in_sum = |i: usize| if (148..156).contains(&i) { b' ' } else { block[i] };
+    let in_sum = |i: usize| {
+        if (148..156).contains(&i) {
+            b' '
+        } else {
+            block[i]
+        }
+    };
     let unsigned: u64 = (0..BLOCK).map(|i| u64::from(in_sum(i))).sum();
     // Ancient writers summed signed bytes.
     let signed: i64 = (0..BLOCK).map(|i| i64::from(in_sum(i).cast_signed())).sum();
@@ -293,7 +332,11 @@ fn header_path(block: &[u8; BLOCK]) -> Vec<u8> {
     let name = until_nul(&block[..100]);
     // Only POSIX ustar has a prefix; GNU uses those bytes for times.
     let is_ustar = &block[257..263] == b"ustar\0";
-    let prefix = if is_ustar { until_nul(&block[345..500]) } else { b"" };
+    let prefix = if is_ustar {
+        until_nul(&block[345..500])
+    } else {
+        b""
+    };
     if prefix.is_empty() {
         return name.to_vec();
     }
@@ -379,7 +422,11 @@ impl<W: Write> TarWriter<W> {
             push_record(&mut records, b"mtime", entry.mtime.to_string().as_bytes());
         }
         for (name, value) in &entry.xattrs {
-            push_record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
+            push_record(
+                &mut records,
+                &[b"SCHILY.xattr.", name.as_slice()].concat(),
+                value,
+            );
         }
         if !records.is_empty() {
             let header = Entry {
@@ -410,7 +457,9 @@ impl<W: Write> TarWriter<W> {
         if entry.kind == Kind::File {
             let copied = io::copy(&mut data.take(entry.size), &mut self.inner)?;
             if copied != entry.size {
-                return Err(io::Error::other("a file became shorter while it was packed"));
+                return Err(io::Error::other(
+                    "a file became shorter while it was packed",
+                ));
             }
             self.pad(copied)?;
         }
@@ -461,8 +510,18 @@ fn header_block(entry: &Entry, flag: u8) -> [u8; BLOCK] {
     octal(&mut block[100..108], u64::from(entry.mode));
     octal(&mut block[108..116], entry.uid);
     octal(&mut block[116..124], entry.gid);
-    octal(&mut block[124..136], if entry.kind == Kind::File { entry.size } else { 0 });
-    octal(&mut block[136..148], u64::try_from(entry.mtime).unwrap_or(0));
+    octal(
+        &mut block[124..136],
+        if entry.kind == Kind::File {
+            entry.size
+        } else {
+            0
+        },
+    );
+    octal(
+        &mut block[136..148],
+        u64::try_from(entry.mtime).unwrap_or(0),
+    );
     block[148..156].fill(b' ');
     block[156] = flag;
     name(&mut block[157..257], &entry.link);
@@ -498,7 +557,7 @@ mod tests {
             kind: Kind::Symlink,
             size: 0,
             xattrs: Vec::new(),
-            ..entry.clone()
+            ..entry
         };
         let mut writer = TarWriter::new(Vec::new());
         writer.append(&entry, &mut &b"abc"[..]).unwrap();
@@ -507,8 +566,14 @@ mod tests {
         assert_eq!(bytes.len() % BLOCK, 0);
         let mut reader = TarReader::new(&bytes[..]);
         let first = reader.next_entry().unwrap().unwrap();
-        assert_eq!((first.path, first.uid, first.mtime), (long.clone(), 3_000_000, -7));
-        assert_eq!((first.mode, first.size, first.xattrs), (0o4755, 3, entry.xattrs));
+        assert_eq!(
+            (first.path, first.uid, first.mtime),
+            (long.clone(), 3_000_000, -7)
+        );
+        assert_eq!(
+            (first.mode, first.size, first.xattrs),
+            (0o4755, 3, entry.xattrs)
+        );
         let mut data = String::new();
         reader.read_to_string(&mut data).unwrap();
         assert_eq!(data, "abc");

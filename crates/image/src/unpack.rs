@@ -132,8 +132,8 @@ pub(crate) fn decompress<'a>(
     // A zstd frame, or a skippable one before it.
     let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
     if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable {
-        let reader = zstd::stream::read::Decoder::with_buffer(blob)
-            .map_err(|e| unreadable(layer, &e))?;
+        let reader =
+            zstd::stream::read::Decoder::with_buffer(blob).map_err(|e| unreadable(layer, &e))?;
         return Ok(Box::new(BufReader::with_capacity(128 * 1024, reader)));
     }
     Ok(Box::new(blob))
@@ -177,9 +177,7 @@ impl<R: Read> Read for Metered<R> {
         self.seen += got as u64;
         if self.seen > self.limits.max_bytes {
             self.passed = Some(Passed::Size(self.limits.max_bytes));
-        } else if self.seen > RATIO_FROM
-            && self.seen / MAX_RATIO > self.limits.compressed
-        {
+        } else if self.seen > RATIO_FROM && self.seen / MAX_RATIO > self.limits.compressed {
             self.passed = Some(Passed::Ratio(self.limits.compressed));
         }
         if self.passed.is_some() {
@@ -203,11 +201,7 @@ struct Unpacker<'a> {
     skipped_devices: u64,
 }
 
-fn open_dir(
-    at: impl AsFd,
-    path: &[u8],
-    resolve: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
+fn open_dir(at: impl AsFd, path: &[u8], resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     retry(|| {
         rustix::fs::openat2(
@@ -325,7 +319,11 @@ impl Unpacker<'_> {
 
     /// The folder of that name, made where it is missing.
     fn folder(&mut self, parts: &[&[u8]], entry: &Entry) -> Result<Rc<OwnedFd>, ImageError> {
-        let path = if parts.is_empty() { b".".to_vec() } else { parts.join(&b'/') };
+        let path = if parts.is_empty() {
+            b".".to_vec()
+        } else {
+            parts.join(&b'/')
+        };
         if let Some((cached, fd)) = &self.parent
             && *cached == path
         {
@@ -385,8 +383,7 @@ impl Unpacker<'_> {
 
     fn open_in_root(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve =
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         retry(|| rustix::fs::openat2(self.root, path, flags, Mode::empty(), resolve))
     }
 
@@ -443,18 +440,17 @@ impl Unpacker<'_> {
         entry: &Entry,
         data: &mut dyn Read,
     ) -> Result<(), ImageError> {
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| self.io(entry, e))?;
         let mut file = std::fs::File::from(fd);
         let mut left = entry.size;
         let mut buffer = vec![0_u8; usize::try_from(left.min(128 * 1024)).unwrap_or(1)];
         while left > 0 {
-            let got = data.read(&mut buffer).map_err(|e| unreadable(self.layer, &e))?;
+            let got = data
+                .read(&mut buffer)
+                .map_err(|e| unreadable(self.layer, &e))?;
             io::Write::write_all(&mut file, &buffer[..got])
                 .map_err(|e| ImageError::storage(self.writing(entry), e))?;
             left -= got as u64;
@@ -467,7 +463,10 @@ impl Unpacker<'_> {
 
     fn symlink(&mut self, folder: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), ImageError> {
         if entry.link.is_empty() || entry.link.len() >= MAX_PATH || entry.link.contains(&0) {
-            return Err(self.refuse(&entry.path, "its link target is empty, too long or holds NUL"));
+            return Err(self.refuse(
+                &entry.path,
+                "its link target is empty, too long or holds NUL",
+            ));
         }
         self.clear(folder, name, entry)?;
         // The target is only text here: whoever follows it later does so inside the instance's root.
@@ -480,7 +479,12 @@ impl Unpacker<'_> {
             .map_err(|e| self.io(entry, e))
     }
 
-    fn hard_link(&mut self, folder: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), ImageError> {
+    fn hard_link(
+        &mut self,
+        folder: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), ImageError> {
         let parts = self.parts(&entry.link, &entry.path)?;
         let Some((target, folders)) = parts.split_last() else {
             return Err(self.refuse(&entry.path, "it is a hard link to nothing"));
@@ -494,7 +498,10 @@ impl Unpacker<'_> {
         let stat = rustix::fs::statat(&from, *target, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|_| self.refuse(&entry.path, missing))?;
         if is_whiteout(&stat) || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(self.refuse(&entry.path, "it is a hard link to something that is no file"));
+            return Err(self.refuse(
+                &entry.path,
+                "it is a hard link to something that is no file",
+            ));
         }
         match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) if there.st_ino == stat.st_ino && there.st_dev == stat.st_dev => {
@@ -555,14 +562,20 @@ impl Unpacker<'_> {
     }
 
     fn shift(&self, id: u64) -> u32 {
-        let id = if id < ID_COUNT { u32::try_from(id).unwrap_or(NOBODY) } else { NOBODY };
+        let id = if id < ID_COUNT {
+            u32::try_from(id).unwrap_or(NOBODY)
+        } else {
+            NOBODY
+        };
         self.uid_base + id
     }
 
     fn own_root(&self) -> Result<(), ImageError> {
         rustix::fs::fchown(self.root, Some(self.uid(0)), Some(self.gid(0)))
             .and_then(|()| rustix::fs::fchmod(self.root, Mode::from_raw_mode(0o755)))
-            .map_err(|e| ImageError::storage("give a layer's folder to its owner (this needs root)", e))
+            .map_err(|e| {
+                ImageError::storage("give a layer's folder to its owner (this needs root)", e)
+            })
     }
 
     fn own(&self, folder: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), Errno> {
@@ -576,7 +589,9 @@ impl Unpacker<'_> {
         rustix::fs::fchown(fd, Some(self.uid(entry.uid)), Some(self.gid(entry.gid)))?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode & 0o7777))?;
         for (name, value) in &entry.xattrs {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
             let value = if name == "security.capability" {
                 namespaced_capability(value, self.uid_base)
             } else if name.starts_with("user.") && !name.starts_with("user.overlay.") {
@@ -586,7 +601,15 @@ impl Unpacker<'_> {
             };
             match rustix::fs::fsetxattr(fd, name, &value, XattrFlags::empty()) {
                 // A file system without attributes, or one whose limits are lower, loses them.
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::RANGE | Errno::TOOBIG | Errno::INVAL | Errno::PERM) => {}
+                Ok(())
+                | Err(
+                    Errno::OPNOTSUPP
+                    | Errno::NOSPC
+                    | Errno::RANGE
+                    | Errno::TOOBIG
+                    | Errno::INVAL
+                    | Errno::PERM,
+                ) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -631,7 +654,11 @@ impl Unpacker<'_> {
     // === words ===
 
     fn writing(&self, entry: &Entry) -> String {
-        format!("write '{}' of layer {}", entry.path.escape_ascii(), self.layer)
+        format!(
+            "write '{}' of layer {}",
+            entry.path.escape_ascii(),
+            self.layer
+        )
     }
 
     fn io(&self, entry: &Entry, errno: Errno) -> ImageError {
@@ -651,13 +678,20 @@ impl Unpacker<'_> {
 /// How deep a folder lies in the host's tree.
 fn depth_of(fd: &OwnedFd) -> Option<usize> {
     use std::os::fd::AsRawFd;
-    let path = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?;
+    let path =
+        rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?;
     Some(path.as_bytes().iter().filter(|b| **b == b'/').count())
 }
 
 fn times(mtime: i64) -> Timestamps {
-    let at = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: at, last_modification: at }
+    let at = Timespec {
+        tv_sec: mtime,
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: at,
+        last_modification: at,
+    }
 }
 
 pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {

@@ -60,7 +60,12 @@ impl Uploads {
     }
 
     /// Begins an upload; `None` when too many are open. Blocks.
-    pub(crate) fn begin(&self, store: &Store, repo: &str, max: usize) -> Result<Option<String>, ImageError> {
+    pub(crate) fn begin(
+        &self,
+        store: &Store,
+        repo: &str,
+        max: usize,
+    ) -> Result<Option<String>, ImageError> {
         let id = random_id();
         {
             let mut slots = self.slots();
@@ -91,7 +96,12 @@ impl Uploads {
     }
 
     /// The upload of that name in that repository, once nobody else is writing to it.
-    pub(crate) async fn take(&self, store: &Arc<Store>, repo: &str, id: &str) -> Result<Option<Session>, ImageError> {
+    pub(crate) async fn take(
+        &self,
+        store: &Arc<Store>,
+        repo: &str,
+        id: &str,
+    ) -> Result<Option<Session>, ImageError> {
         if !is_id(id) {
             return Ok(None);
         }
@@ -117,11 +127,19 @@ impl Uploads {
                 }
             }
         }
-        Ok(Some(Session { id: id.to_owned(), guard, dir }))
+        Ok(Some(Session {
+            id: id.to_owned(),
+            guard,
+            dir,
+        }))
     }
 
     /// Ends the upload and hands over its content; the folder goes away. Blocks.
-    pub(crate) fn finish(&self, store: &Store, mut session: Session) -> Result<BlobWriter, ImageError> {
+    pub(crate) fn finish(
+        &self,
+        store: &Store,
+        mut session: Session,
+    ) -> Result<BlobWriter, ImageError> {
         let mut writer = session
             .guard
             .take()
@@ -142,7 +160,11 @@ impl Uploads {
     /// Throws away uploads that nobody went on with for `idle`. Blocks.
     pub(crate) fn expire(&self, store: &Store, idle: Duration) -> u64 {
         let mut gone = 0;
-        for entry in std::fs::read_dir(store.uploads_dir()).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(store.uploads_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let data = entry.path().join("data");
             let stale = std::fs::metadata(&data)
                 .or_else(|_| entry.metadata())

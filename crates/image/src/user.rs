@@ -46,17 +46,31 @@ impl PreparedImage {
         };
         let name = if name.is_empty() { "0" } else { name };
         let passwd = self.read_file("etc/passwd", MAX_FILE)?.unwrap_or_default();
-        let entry = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| {
-            fields.len() >= 4 && (fields[0] == name || fields[2] == name)
-        });
-        let unknown = |user: &str, file| ImageError::UnknownUser { user: user.to_owned(), file };
+        let entry = passwd
+            .lines()
+            .map(|l| l.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.len() >= 4 && (fields[0] == name || fields[2] == name));
+        let unknown = |user: &str, file| ImageError::UnknownUser {
+            user: user.to_owned(),
+            file,
+        };
         let (login, uid, mut gid, home) = match &entry {
             Some(fields) => {
-                let uid = fields[2].parse().map_err(|_| unknown(name, "/etc/passwd"))?;
-                let home = fields.get(5).filter(|h| h.starts_with('/')).map(|h| (*h).to_owned());
+                let uid = fields[2]
+                    .parse()
+                    .map_err(|_| unknown(name, "/etc/passwd"))?;
+                let home = fields
+                    .get(5)
+                    .filter(|h| h.starts_with('/'))
+                    .map(|h| (*h).to_owned());
                 (Some(fields[0]), uid, fields[3].parse().unwrap_or(0), home)
             }
-            None => (None, name.parse().map_err(|_| unknown(name, "/etc/passwd"))?, 0, None),
+            None => (
+                None,
+                name.parse().map_err(|_| unknown(name, "/etc/passwd"))?,
+                0,
+                None,
+            ),
         };
         let groups_file = self.read_file("etc/group", MAX_FILE)?.unwrap_or_default();
         let groups_table = || {
@@ -69,18 +83,28 @@ impl PreparedImage {
         if let Some(group) = group {
             let found = groups_table().find(|fields| fields[0] == group || fields[2] == group);
             gid = match found {
-                Some(fields) => fields[2].parse().map_err(|_| unknown(group, "/etc/group"))?,
+                Some(fields) => fields[2]
+                    .parse()
+                    .map_err(|_| unknown(group, "/etc/group"))?,
                 None => group.parse().map_err(|_| unknown(group, "/etc/group"))?,
             };
         } else if let Some(login) = login {
             groups = groups_table()
-                .filter(|f| f.get(3).is_some_and(|members| members.split(',').any(|m| m == login)))
+                .filter(|f| {
+                    f.get(3)
+                        .is_some_and(|members| members.split(',').any(|m| m == login))
+                })
                 .filter_map(|fields| fields[2].parse().ok())
                 .filter(|id| *id != gid)
                 .take(MAX_GROUPS)
                 .collect();
         }
-        Ok(User { uid, gid, groups, home })
+        Ok(User {
+            uid,
+            gid,
+            groups,
+            home,
+        })
     }
 
     /// A regular file of the image as a container would see it; `None` when there is none of that
@@ -90,7 +114,9 @@ impl PreparedImage {
     /// `TooLarge` above `max` bytes, `Storage` when the disk fails.
     pub fn read_file(&self, path: &str, max: u64) -> Result<Option<String>, ImageError> {
         let failed = |e: Errno| ImageError::storage(format!("read /{path} of the image"), e);
-        let Some(file) = self.open_file(path).map_err(failed)? else { return Ok(None) };
+        let Some(file) = self.open_file(path).map_err(failed)? else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
         file.take(max + 1)
             .read_to_end(&mut bytes)
@@ -110,7 +136,11 @@ impl PreparedImage {
         let mut root = Vec::new();
         for layer in self.layers.iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            root.push(std::rc::Rc::new(rustix::fs::open(layer, flags, Mode::empty())?));
+            root.push(std::rc::Rc::new(rustix::fs::open(
+                layer,
+                flags,
+                Mode::empty(),
+            )?));
         }
         let mut stack = vec![root];
         let mut todo: VecDeque<Vec<u8>> = split(path.as_bytes()).collect();
@@ -122,7 +152,9 @@ impl PreparedImage {
                 }
                 continue;
             }
-            let Some(at) = stack.last() else { return Ok(None) };
+            let Some(at) = stack.last() else {
+                return Ok(None);
+            };
             match step(at, &part)? {
                 Step::Gone => return Ok(None),
                 Step::Folder(next) => stack.push(next),
@@ -198,5 +230,9 @@ fn step(at: &[Folder], part: &[u8]) -> Result<Step, Errno> {
             _ => return Ok(Step::Gone),
         }
     }
-    Ok(if folders.is_empty() { Step::Gone } else { Step::Folder(folders) })
+    Ok(if folders.is_empty() {
+        Step::Gone
+    } else {
+        Step::Folder(folders)
+    })
 }

@@ -28,19 +28,30 @@ async fn skopeo_pushes_and_pulls_every_form() {
         arguments.extend_from_slice(&[&source, &target]);
         run("skopeo", &arguments).await;
 
-        let name = format!("{}/team/hello:{tag}", registry.address).parse().unwrap();
+        let name = format!("{}/team/hello:{tag}", registry.address)
+            .parse()
+            .unwrap();
         let resolved = registry.images.resolve(&name).await.unwrap();
         let image = registry.images.prepare(&resolved).await.unwrap();
         assert_eq!(image.config.cmd, ["/bin/hello"]);
-        assert_eq!(image.config.env.last().map(String::as_str), Some("PORT=8080"));
+        assert_eq!(
+            image.config.env.last().map(String::as_str),
+            Some("PORT=8080")
+        );
         assert_eq!(image.config.working_dir, "/app");
         assert!(image.config.exposed_ports.contains_key("8080/tcp"));
         let user = image.resolve_user(&image.config.user).unwrap();
-        assert_eq!((user.uid, user.gid, user.groups.as_slice()), (1000, 1001, &[50][..]));
+        assert_eq!(
+            (user.uid, user.gid, user.groups.as_slice()),
+            (1000, 1001, &[50][..])
+        );
         let top = image.layers.last().unwrap();
         let hello = top.join("bin/hello").metadata().unwrap();
         assert_eq!((hello.uid(), hello.mode() & 0o7777), (UID_BASE, 0o4755));
-        assert_eq!(hello.ino(), top.join("bin/hello-again").metadata().unwrap().ino());
+        assert_eq!(
+            hello.ino(),
+            top.join("bin/hello-again").metadata().unwrap().ino()
+        );
         assert_eq!(top.join("tmp").metadata().unwrap().mode() & 0o7777, 0o1777);
         assert!(top.join("app/run").is_symlink());
         sizes.push(image.size_bytes);
@@ -57,9 +68,23 @@ async fn skopeo_pushes_and_pulls_every_form() {
     for tag in ["docker", "gzip", "zstd"] {
         assert!(listed.contains(tag));
     }
-    run("skopeo", &["delete", "--tls-verify=false", &format!("{tags}:gzip")]).await;
-    let gone = format!("{}/team/hello:gzip", registry.address).parse().unwrap();
-    assert!(registry.images.resolve(&gone).await.unwrap_err().to_string().contains("not found"));
+    run(
+        "skopeo",
+        &["delete", "--tls-verify=false", &format!("{tags}:gzip")],
+    )
+    .await;
+    let gone = format!("{}/team/hello:gzip", registry.address)
+        .parse()
+        .unwrap();
+    assert!(
+        registry
+            .images
+            .resolve(&gone)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("not found")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,28 +96,72 @@ async fn umoci_whiteouts_hide_what_is_below() {
     let work = tempfile::tempdir().unwrap();
     let layout = umoci_layout(work.path()).await;
     let image = format!("{}:v1", layout.display());
-    run("umoci", &["insert", "--image", &image, "--whiteout", "/bin/hello-again"]).await;
+    run(
+        "umoci",
+        &[
+            "insert",
+            "--image",
+            &image,
+            "--whiteout",
+            "/bin/hello-again",
+        ],
+    )
+    .await;
     let data = work.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("new"), "x").unwrap();
     let data = data.to_str().unwrap();
-    run("umoci", &["insert", "--image", &image, "--opaque", data, "/app"]).await;
+    run(
+        "umoci",
+        &["insert", "--image", &image, "--opaque", data, "/app"],
+    )
+    .await;
     let target = format!("docker://{}/h:1", registry.address);
-    run("skopeo", &["copy", "--dest-tls-verify=false", &format!("oci:{image}"), &target]).await;
-    let resolved = registry.images.resolve(&"h:1".parse().unwrap()).await.unwrap();
+    run(
+        "skopeo",
+        &[
+            "copy",
+            "--dest-tls-verify=false",
+            &format!("oci:{image}"),
+            &target,
+        ],
+    )
+    .await;
+    let resolved = registry
+        .images
+        .resolve(&"h:1".parse().unwrap())
+        .await
+        .unwrap();
     let image = registry.images.prepare(&resolved).await.unwrap();
     assert_eq!(image.layers.len(), 3);
-    let whiteout = image.layers[1].join("bin/hello-again").symlink_metadata().unwrap();
+    let whiteout = image.layers[1]
+        .join("bin/hello-again")
+        .symlink_metadata()
+        .unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
     assert_eq!(image.read_file("bin/hello-again", 100).unwrap(), None);
-    assert!(image.read_file("bin/hello", 100).unwrap().unwrap().contains("echo hello"));
+    assert!(
+        image
+            .read_file("bin/hello", 100)
+            .unwrap()
+            .unwrap()
+            .contains("echo hello")
+    );
     // The link was below the opaque folder.
     assert_eq!(image.read_file("app/run", 100).unwrap(), None);
-    assert_eq!(image.read_file("app/new", 100).unwrap().as_deref(), Some("x"));
+    assert_eq!(
+        image.read_file("app/new", 100).unwrap().as_deref(),
+        Some("x")
+    );
     // And the kernel agrees with our reading.
     let mount = work.path().join("mount");
     std::fs::create_dir(&mount).unwrap();
-    let lower: Vec<_> = image.layers.iter().rev().map(|l| l.to_str().unwrap()).collect();
+    let lower: Vec<_> = image
+        .layers
+        .iter()
+        .rev()
+        .map(|l| l.to_str().unwrap())
+        .collect();
     let script = format!(
         "mount -t overlay overlay -o lowerdir={} {m} && ls -R {m}",
         lower.join(":"),
@@ -113,7 +182,11 @@ async fn one_server_pulls_from_another() {
     let layout = umoci_layout(work.path()).await;
     let source = format!("oci:{}:v1", layout.display());
     let target = format!("docker://{}/a/b:v1", far.address);
-    run("skopeo", &["copy", "--dest-tls-verify=false", &source, &target]).await;
+    run(
+        "skopeo",
+        &["copy", "--dest-tls-verify=false", &source, &target],
+    )
+    .await;
     let name = format!("{}/a/b:v1", far.address).parse().unwrap();
     let resolved = near.images.resolve(&name).await.unwrap();
     let callers = (0..16).map(|_| {
@@ -124,7 +197,11 @@ async fn one_server_pulls_from_another() {
     for caller in callers.collect::<Vec<_>>() {
         prepared.push(caller.await.unwrap());
     }
-    assert!(prepared.iter().all(|p| p.digest == resolved.digest && p.layers == prepared[0].layers));
+    assert!(
+        prepared
+            .iter()
+            .all(|p| p.digest == resolved.digest && p.layers == prepared[0].layers)
+    );
     let missing = format!("{}/a/none", far.address).parse().unwrap();
     let error = near.images.resolve(&missing).await.unwrap_err();
     assert!(error.to_string().contains("not found"), "{error}");

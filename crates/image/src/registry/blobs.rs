@@ -11,14 +11,19 @@ pub(super) async fn get(call: &Call<'_>, digest: Digest, head: bool) -> Answer {
     let wanted = digest.clone();
     let (size, path) = call
         .on_store(move |store, repo| {
-            let size =
-                store.linked_size(repo, &wanted).ok_or_else(|| Refusal::blob_unknown(&wanted))?;
+            let size = store
+                .linked_size(repo, &wanted)
+                .ok_or_else(|| Refusal::blob_unknown(&wanted))?;
             // A client that sees the blob will not send it again: keep it for the manifest to come.
             store.touch(&wanted);
             Ok((size, store.blob_path(&wanted)))
         })
         .await?;
-    let range = match call.headers.get(header::RANGE).and_then(|v| v.to_str().ok()) {
+    let range = match call
+        .headers
+        .get(header::RANGE)
+        .and_then(|v| v.to_str().ok())
+    {
         Some(text) if !head => byte_range(text, size).map_err(|()| {
             Refusal::new(
                 StatusCode::RANGE_NOT_SATISFIABLE,
@@ -57,7 +62,11 @@ pub(super) async fn get(call: &Call<'_>, digest: Digest, head: bool) -> Answer {
 
 pub(super) async fn delete(call: &Call<'_>, digest: Digest) -> Answer {
     call.on_store(move |store, repo| {
-        if store.unlink_blob(repo, &digest)? { Ok(()) } else { Err(Refusal::blob_unknown(&digest)) }
+        if store.unlink_blob(repo, &digest)? {
+            Ok(())
+        } else {
+            Err(Refusal::blob_unknown(&digest))
+        }
     })
     .await?;
     build(empty(StatusCode::ACCEPTED), Body::empty())
@@ -66,24 +75,36 @@ pub(super) async fn delete(call: &Call<'_>, digest: Digest) -> Answer {
 /// One `bytes=` range (RFC 9110, 14.2) as first and last byte; `None` for forms to be ignored, an
 /// error for those that cannot be served.
 fn byte_range(text: &str, size: u64) -> Result<Option<(u64, u64)>, ()> {
-    let Some(spec) = text.strip_prefix("bytes=") else { return Ok(None) };
+    let Some(spec) = text.strip_prefix("bytes=") else {
+        return Ok(None);
+    };
     if spec.contains(',') {
         return Ok(None);
     }
-    let Some((start, end)) = spec.split_once('-') else { return Ok(None) };
+    let Some((start, end)) = spec.split_once('-') else {
+        return Ok(None);
+    };
     let number = |t: &str| t.trim().parse::<u64>();
     match (start.trim().is_empty(), end.trim().is_empty()) {
         (true, true) => Ok(None),
         (true, false) => {
-            let Ok(last) = number(end) else { return Ok(None) };
+            let Ok(last) = number(end) else {
+                return Ok(None);
+            };
             if last == 0 || size == 0 {
                 return Err(());
             }
             Ok(Some((size.saturating_sub(last), size - 1)))
         }
         (false, open) => {
-            let Ok(start) = number(start) else { return Ok(None) };
-            let end = if open { u64::MAX } else { number(end).unwrap_or(0) };
+            let Ok(start) = number(start) else {
+                return Ok(None);
+            };
+            let end = if open {
+                u64::MAX
+            } else {
+                number(end).unwrap_or(0)
+            };
             if end < start {
                 return Ok(None);
             }

@@ -24,14 +24,22 @@ pub(super) async fn tags(call: &Call<'_>) -> Answer {
         .await?;
     let (page, more) = page(call, tags)?;
     let next = more.then(|| format!("/v2/{}/tags/list", call.name));
-    answer(call, &json!({ "name": call.name, "tags": page }), next.zip(page.last()))
+    answer(
+        call,
+        &json!({ "name": call.name, "tags": page }),
+        next.zip(page.last()),
+    )
 }
 
 pub(super) async fn catalog(call: &Call<'_>) -> Answer {
     let repos = call.on_store(|store, _| Ok(store.repos()?)).await?;
     let (page, more) = page(call, repos)?;
     let next = more.then(|| "/v2/_catalog".to_owned());
-    answer(call, &json!({ "repositories": page }), next.zip(page.last()))
+    answer(
+        call,
+        &json!({ "repositories": page }),
+        next.zip(page.last()),
+    )
 }
 
 /// The part of a sorted list that `n` and `last` ask for, and whether more follows.
@@ -41,7 +49,11 @@ fn page(call: &Call<'_>, mut all: Vec<String>) -> Result<(Vec<String>, bool), Re
     }
     let wanted = match call.query.get("n") {
         Some(text) => text.parse::<usize>().map_err(|_| {
-            Refusal::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n must be a number")
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "PAGINATION_NUMBER_INVALID",
+                "n must be a number",
+            )
         })?,
         None => PAGE,
     };
@@ -52,12 +64,20 @@ fn page(call: &Call<'_>, mut all: Vec<String>) -> Result<(Vec<String>, bool), Re
 }
 
 fn answer(call: &Call<'_>, body: &serde_json::Value, next: Option<(String, &String)>) -> Answer {
-    let mut response = axum::response::Response::builder()
-        .header(header::CONTENT_TYPE, "application/json");
+    let mut response =
+        axum::response::Response::builder().header(header::CONTENT_TYPE, "application/json");
     if let Some((path, last)) = next {
-        let n = call.query.get("n").and_then(|n| n.parse().ok()).unwrap_or(PAGE).min(PAGE);
+        let n = call
+            .query
+            .get("n")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(PAGE)
+            .min(PAGE);
         let last = last.replace('/', "%2F");
-        response = response.header(header::LINK, format!("<{path}?n={n}&last={last}>; rel=\"next\""));
+        response = response.header(
+            header::LINK,
+            format!("<{path}?n={n}&last={last}>; rel=\"next\""),
+        );
     }
     build(response, Body::from(body.to_string()))
 }
@@ -71,9 +91,15 @@ pub(super) async fn referrers(call: &Call<'_>, subject: Digest) -> Answer {
             let mut found = Vec::new();
             for digest in store.referrers(repo, &subject)? {
                 // Deleted, or collected: not a referrer any more.
-                let Some(media_type) = store.manifest_type(repo, &digest) else { continue };
-                let Some(bytes) = store.read_blob(&digest, max)? else { continue };
-                let Ok(document) = Document::parse(&digest, &bytes) else { continue };
+                let Some(media_type) = store.manifest_type(repo, &digest) else {
+                    continue;
+                };
+                let Some(bytes) = store.read_blob(&digest, max)? else {
+                    continue;
+                };
+                let Ok(document) = Document::parse(&digest, &bytes) else {
+                    continue;
+                };
                 let mut entry = Descriptor::new(&media_type, digest, bytes.len() as u64);
                 match document {
                     Document::Manifest(m) => {
@@ -100,8 +126,7 @@ pub(super) async fn referrers(call: &Call<'_>, subject: Digest) -> Answer {
         subject: None,
         annotations: BTreeMap::new(),
     };
-    let bytes = serde_json::to_vec(&index)
-        .map_err(|e| Refusal::manifest_invalid(e.to_string()))?;
+    let bytes = serde_json::to_vec(&index).map_err(|e| Refusal::manifest_invalid(e.to_string()))?;
     let mut response =
         axum::response::Response::builder().header(header::CONTENT_TYPE, media::OCI_INDEX);
     if filtered {

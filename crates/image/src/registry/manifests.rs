@@ -27,7 +27,14 @@ pub(super) async fn get(call: &Call<'_>, reference: ManifestRef, head: bool) -> 
         .header(header::CONTENT_LENGTH, bytes.len())
         .header(header::ETAG, format!("\"{digest}\""))
         .header(name, value);
-    build(response, if head { Body::empty() } else { Body::from(bytes) })
+    build(
+        response,
+        if head {
+            Body::empty()
+        } else {
+            Body::from(bytes)
+        },
+    )
 }
 
 pub(super) async fn put(call: &Call<'_>, reference: ManifestRef, body: Body) -> Answer {
@@ -91,7 +98,10 @@ pub(super) async fn put(call: &Call<'_>, reference: ManifestRef, body: Body) -> 
         .await?;
     let (name, value) = digest_header(&digest);
     let mut response = empty(StatusCode::CREATED)
-        .header(header::LOCATION, format!("/v2/{}/manifests/{digest}", call.name))
+        .header(
+            header::LOCATION,
+            format!("/v2/{}/manifests/{digest}", call.name),
+        )
         .header(name, value);
     if let Some(subject) = subject {
         response = response.header("oci-subject", subject.to_string());
@@ -117,7 +127,11 @@ pub(super) async fn delete(call: &Call<'_>, reference: ManifestRef) -> Answer {
                 store.unlink_manifest(repo, digest)?
             }
         };
-        if gone { Ok(()) } else { Err(Refusal::manifest_unknown(&reference.to_string())) }
+        if gone {
+            Ok(())
+        } else {
+            Err(Refusal::manifest_unknown(&reference.to_string()))
+        }
     })
     .await?;
     build(empty(StatusCode::ACCEPTED), Body::empty())
@@ -147,7 +161,11 @@ fn media_type(document: &Document, header: &str) -> Result<String, Refusal> {
             "Content-Type says {header}, the manifest says {own}"
         )));
     }
-    let found = if header.is_empty() { document.media_type() } else { header };
+    let found = if header.is_empty() {
+        document.media_type()
+    } else {
+        header
+    };
     let is_index = matches!(document, Document::Index(_));
     let fits = match found {
         media::OCI_MANIFEST | media::DOCKER_MANIFEST => !is_index,
@@ -182,7 +200,10 @@ fn check_references(store: &Store, repo: &str, document: &Document) -> Result<()
                         return Err(Refusal::new(
                             StatusCode::BAD_REQUEST,
                             "SIZE_INVALID",
-                            format!("{} has {size} bytes, the manifest says {}", blob.digest, blob.size),
+                            format!(
+                                "{} has {size} bytes, the manifest says {}",
+                                blob.digest, blob.size
+                            ),
                         ));
                     }
                     Some(_) => {

@@ -85,7 +85,10 @@ type Answer = Result<Response, Refusal>;
 impl Images {
     /// The registry under `/v2/`, guarded by `auth`.
     pub fn registry_router(&self, auth: Arc<dyn RegistryAuth>) -> Router {
-        let server = Server { images: self.clone(), auth };
+        let server = Server {
+            images: self.clone(),
+            auth,
+        };
         Router::new()
             .route("/v2", axum::routing::any(serve))
             .route("/v2/", axum::routing::any(serve))
@@ -115,10 +118,13 @@ async fn dispatch(server: &Server, request: Request) -> Answer {
         Some(name) => stored_name(&parts.headers, name),
         None => String::new(),
     };
-    server.auth.allow(&parts.headers, &repo, action).map_err(|error| match error {
-        AuthError::Unauthenticated => Refusal::unauthorized(),
-        AuthError::Denied(why) => Refusal::denied(why),
-    })?;
+    server
+        .auth
+        .allow(&parts.headers, &repo, action)
+        .map_err(|error| match error {
+            AuthError::Unauthenticated => Refusal::unauthorized(),
+            AuthError::Denied(why) => Refusal::denied(why),
+        })?;
     let call = Call {
         server,
         headers: &parts.headers,
@@ -127,9 +133,7 @@ async fn dispatch(server: &Server, request: Request) -> Answer {
         query: route::Query::parse(parts.uri.query().unwrap_or_default())?,
     };
     match endpoint {
-        Endpoint::Base => {
-            Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response())
-        }
+        Endpoint::Base => Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response()),
         Endpoint::Catalog => listing::catalog(&call).await,
         Endpoint::Tags => listing::tags(&call).await,
         Endpoint::Referrers(digest) => listing::referrers(&call, digest).await,
@@ -154,9 +158,20 @@ async fn dispatch(server: &Server, request: Request) -> Answer {
 
 /// Where a repository is kept: as named, under the host's name for hosts we stand in for.
 fn stored_name(headers: &HeaderMap, name: &str) -> String {
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-    let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    if crate::resolve::is_google_registry(&host) { format!("{host}/{name}") } else { name.to_owned() }
+    let host = headers
+        .get(header::HOST)
+        .and_then(|h| h.to_str().ok())
+        .unwrap_or_default();
+    let host = host
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    if crate::resolve::is_google_registry(&host) {
+        format!("{host}/{name}")
+    } else {
+        name.to_owned()
+    }
 }
 
 impl Call<'_> {
@@ -176,16 +191,21 @@ impl Call<'_> {
 
 /// The header that names content by digest.
 fn digest_header(digest: &Digest) -> (http::HeaderName, String) {
-    (http::HeaderName::from_static("docker-content-digest"), digest.to_string())
+    (
+        http::HeaderName::from_static("docker-content-digest"),
+        digest.to_string(),
+    )
 }
 
-fn empty(status: StatusCode) -> axum::http::response::Builder {
-    Response::builder().status(status).header(header::CONTENT_LENGTH, "0")
+fn empty(status: StatusCode) -> http::response::Builder {
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_LENGTH, "0")
 }
 
 /// Finishes a response; header values here are made by us and always valid.
-fn build(builder: axum::http::response::Builder, body: Body) -> Answer {
-    builder.body(body).map_err(|e| {
-        Refusal::from(crate::error::ImageError::storage("write a response", e))
-    })
+fn build(builder: http::response::Builder, body: Body) -> Answer {
+    builder
+        .body(body)
+        .map_err(|e| Refusal::from(crate::error::ImageError::storage("write a response", e)))
 }

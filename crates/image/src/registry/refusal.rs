@@ -2,7 +2,7 @@
 //! Codes").
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use crate::digest::Digest;
 use crate::error::{ErrorClass, ImageError};
@@ -13,24 +13,31 @@ pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    headers: HeaderMap,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: HeaderMap::new() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
-        }
+        self.headers.push((name, value.to_owned()));
         self
     }
 
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "sign in to use this registry")
-            .header("www-authenticate", "Basic realm=\"lauf\"")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "UNAUTHORIZED",
+            "sign in to use this registry",
+        )
+        .header("www-authenticate", "Basic realm=\"lauf\"")
     }
 
     pub(crate) fn denied(why: String) -> Self {
@@ -42,12 +49,18 @@ impl Refusal {
         Self::new(
             StatusCode::BAD_REQUEST,
             "NAME_INVALID",
-            format!("\"{shown}\" is not a repository name: lower-case letters, digits, '.', '_', '-' and '/'"),
+            format!(
+                "\"{shown}\" is not a repository name: lower-case letters, digits, '.', '_', '-' and '/'"
+            ),
         )
     }
 
     pub(crate) fn name_unknown(repo: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", format!("there is no repository {repo}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NAME_UNKNOWN",
+            format!("there is no repository {repo}"),
+        )
     }
 
     pub(crate) fn blob_unknown(digest: &Digest) -> Self {
@@ -104,7 +117,11 @@ impl Refusal {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "the registry has no such path")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "UNSUPPORTED",
+            "the registry has no such path",
+        )
     }
 }
 
@@ -142,7 +159,11 @@ impl IntoResponse for Refusal {
             body.to_string(),
         )
             .into_response();
-        response.headers_mut().extend(self.headers);
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
         response
     }
 }

@@ -55,13 +55,15 @@ impl Endpoint {
 
     fn split(path: &str) -> Result<(&str, Self), Refusal> {
         let digest = |text: &str| {
-            text.parse::<Digest>().map_err(|e| Refusal::digest_invalid(e.to_string()))
+            text.parse::<Digest>()
+                .map_err(|e| Refusal::digest_invalid(e.to_string()))
         };
         if let Some(name) = path.strip_suffix("/tags/list") {
             return Ok((name, Self::Tags));
         }
-        if let Some(name) =
-            path.strip_suffix("/blobs/uploads/").or_else(|| path.strip_suffix("/blobs/uploads"))
+        if let Some(name) = path
+            .strip_suffix("/blobs/uploads/")
+            .or_else(|| path.strip_suffix("/blobs/uploads"))
         {
             return Ok((name, Self::Uploads));
         }
@@ -93,7 +95,9 @@ impl Endpoint {
     pub(super) fn action(&self, method: &Method) -> Result<Action, Refusal> {
         let read = matches!(*method, Method::GET | Method::HEAD);
         match self {
-            Self::Base | Self::Catalog | Self::Tags | Self::Referrers(_) if read => Ok(Action::Pull),
+            Self::Base | Self::Catalog | Self::Tags | Self::Referrers(_) if read => {
+                Ok(Action::Pull)
+            }
             Self::Manifest(_) | Self::Blob(_) if read => Ok(Action::Pull),
             Self::Manifest(_) if *method == Method::PUT => Ok(Action::Push),
             Self::Manifest(_) | Self::Blob(_) if *method == Method::DELETE => Ok(Action::Delete),
@@ -121,30 +125,46 @@ impl Query {
             .filter(|pair| !pair.is_empty())
             .map(|pair| {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Ok((percent_decode(key)?, percent_decode(&value.replace('+', " "))?))
+                Ok((
+                    percent_decode(key)?,
+                    percent_decode(&value.replace('+', " "))?,
+                ))
             })
             .collect::<Result<_, _>>()
             .map(Self)
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 
     pub(super) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 
     pub(super) fn digest(&self, key: &str) -> Result<Option<Digest>, Refusal> {
         self.get(key)
-            .map(|text| text.parse().map_err(|e| Refusal::digest_invalid(format!("{e}"))))
+            .map(|text| {
+                text.parse()
+                    .map_err(|e| Refusal::digest_invalid(format!("{e}")))
+            })
             .transpose()
     }
 }
 
 fn percent_decode(text: &str) -> Result<String, Refusal> {
     let bad = || {
-        Refusal::new(http::StatusCode::BAD_REQUEST, "UNSUPPORTED", "the path is not valid")
+        Refusal::new(
+            http::StatusCode::BAD_REQUEST,
+            "UNSUPPORTED",
+            "the path is not valid",
+        )
     };
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -153,7 +173,12 @@ fn percent_decode(text: &str) -> Result<String, Refusal> {
             out.push(byte);
             continue;
         }
-        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16)).ok_or_else(bad);
+        let mut digit = || {
+            bytes
+                .next()
+                .and_then(|b| char::from(b).to_digit(16))
+                .ok_or_else(bad)
+        };
         let value = digit()? * 16 + digit()?;
         out.push(u8::try_from(value).map_err(|_| bad())?);
     }
@@ -172,8 +197,16 @@ mod tests {
             ("/_catalog", None, Endpoint::Catalog),
             ("/a/b/tags/list", Some("a/b"), Endpoint::Tags),
             ("/a/blobs/uploads/", Some("a"), Endpoint::Uploads),
-            ("/a/blobs/uploads/x1", Some("a"), Endpoint::Upload("x1".into())),
-            ("/a/manifests/v1", Some("a"), Endpoint::Manifest(ManifestRef::Tag("v1".into()))),
+            (
+                "/a/blobs/uploads/x1",
+                Some("a"),
+                Endpoint::Upload("x1".into()),
+            ),
+            (
+                "/a/manifests/v1",
+                Some("a"),
+                Endpoint::Manifest(ManifestRef::Tag("v1".into())),
+            ),
             ("/blobs/blobs/uploads", Some("blobs"), Endpoint::Uploads),
         ];
         for (path, name, endpoint) in cases {
@@ -182,7 +215,13 @@ mod tests {
         }
         let encoded = format!("/a/blobs/{}", digest.to_string().replace(':', "%3A"));
         assert_eq!(Endpoint::parse(&encoded).unwrap().0, Endpoint::Blob(digest));
-        for bad in ["/A/tags/list", "/a/../b/tags/list", "/a", "/a/blobs/zz", "/%2e%2e/x/tags/list"] {
+        for bad in [
+            "/A/tags/list",
+            "/a/../b/tags/list",
+            "/a",
+            "/a/blobs/zz",
+            "/%2e%2e/x/tags/list",
+        ] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }

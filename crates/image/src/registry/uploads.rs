@@ -15,7 +15,11 @@ pub(super) async fn start(call: &Call<'_>, body: Body) -> Answer {
     {
         let from = super::stored_name(call.headers, from);
         // Mounting is reading there: without that right it is an ordinary upload.
-        let may_read = call.server.auth.allow(call.headers, &from, Action::Pull).is_ok();
+        let may_read = call
+            .server
+            .auth
+            .allow(call.headers, &from, Action::Pull)
+            .is_ok();
         let mounted = digest.clone();
         if may_read
             && call
@@ -59,16 +63,26 @@ pub(super) async fn finish(call: &Call<'_>, id: &str, body: Body) -> Answer {
     let digest = call.query.digest("digest")?;
     let session = session(call, id).await?;
     let Some(digest) = digest else {
-        return Err(Refusal::digest_invalid("name the content: ?digest=sha256:…"));
+        return Err(Refusal::digest_invalid(
+            "name the content: ?digest=sha256:…",
+        ));
     };
-    let session = if body.is_end_stream() { session } else { write(call, session, body).await? };
+    let session = if body.is_end_stream() {
+        session
+    } else {
+        write(call, session, body).await?
+    };
     let images = call.server.images.clone();
     let expected = digest.clone();
     call.on_store(move |store, repo| {
         // A wrong digest ends the upload: what was sent is worth nothing.
         let writer = images.0.uploads.finish(store, session)?;
         store.commit(writer, &expected)?;
-        if store.link_blob(repo, &expected)? { Ok(()) } else { Err(Refusal::blob_unknown(&expected)) }
+        if store.link_blob(repo, &expected)? {
+            Ok(())
+        } else {
+            Err(Refusal::blob_unknown(&expected))
+        }
     })
     .await?;
     created(call, &digest)
@@ -87,18 +101,28 @@ pub(super) async fn cancel(call: &Call<'_>, id: &str) -> Answer {
         Ok(())
     })
     .await?;
-    build(axum::response::Response::builder().status(StatusCode::NO_CONTENT), Body::empty())
+    build(
+        axum::response::Response::builder().status(StatusCode::NO_CONTENT),
+        Body::empty(),
+    )
 }
 
 async fn session(call: &Call<'_>, id: &str) -> Result<Session, Refusal> {
     let store = call.store();
     let uploads = &call.server.images.0.uploads;
-    uploads.take(&store, &call.repo, id).await?.ok_or_else(|| Refusal::upload_unknown(id))
+    uploads
+        .take(&store, &call.repo, id)
+        .await?
+        .ok_or_else(|| Refusal::upload_unknown(id))
 }
 
 /// Writes a request's body behind what the upload holds.
 async fn write(call: &Call<'_>, session: Session, body: Body) -> Result<Session, Refusal> {
-    let header = |name| call.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+    let header = |name| {
+        call.headers
+            .get(name)
+            .and_then(|v: &http::HeaderValue| v.to_str().ok())
+    };
     let announced = header(header::CONTENT_LENGTH).and_then(|v| v.parse::<u64>().ok());
     let at = session.len();
     if let Some(range) = header(header::CONTENT_RANGE) {
@@ -108,9 +132,13 @@ async fn write(call: &Call<'_>, session: Session, body: Body) -> Result<Session,
             && announced.is_none_or(|length| (end - start).checked_add(1) == Some(length));
         if !fits {
             let message = format!("the upload holds {at} bytes; go on there");
-            return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
-                .header("location", &location(call, session.id()))
-                .header("range", &held(at)));
+            return Err(Refusal::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "BLOB_UPLOAD_INVALID",
+                message,
+            )
+            .header("location", &location(call, session.id()))
+            .header("range", &held(at)));
         }
     }
     let limit = call.server.images.0.config.limits.max_blob;
@@ -122,15 +150,17 @@ async fn write(call: &Call<'_>, session: Session, body: Body) -> Result<Session,
     match ended {
         Ended::Whole => session.ok_or_else(|| Refusal::upload_unknown(&id)),
         Ended::TooLong => Err(Refusal::too_large("a blob", limit)),
-        Ended::Source(error) => {
-            Err(Refusal::upload_invalid(format!("the body broke off: {error}; ask where to go on")))
-        }
+        Ended::Source(error) => Err(Refusal::upload_invalid(format!(
+            "the body broke off: {error}; ask where to go on"
+        ))),
         Ended::Disk(error) => Err(error.into()),
     }
 }
 
 fn content_range(text: &str) -> Option<(u64, u64)> {
-    let text = text.strip_prefix("bytes").map_or(text, |t| t.trim_start_matches([' ', '=']));
+    let text = text
+        .strip_prefix("bytes")
+        .map_or(text, |t| t.trim_start_matches([' ', '=']));
     let (start, end) = text.split('/').next()?.split_once('-')?;
     let (start, end) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
     (start <= end).then_some((start, end))
@@ -161,7 +191,10 @@ fn created(call: &Call<'_>, digest: &Digest) -> Answer {
     let (name, value) = digest_header(digest);
     build(
         empty(StatusCode::CREATED)
-            .header(header::LOCATION, format!("/v2/{}/blobs/{digest}", call.name))
+            .header(
+                header::LOCATION,
+                format!("/v2/{}/blobs/{digest}", call.name),
+            )
             .header(name, value),
         Body::empty(),
     )

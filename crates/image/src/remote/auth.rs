@@ -53,7 +53,10 @@ impl Tokens {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
-    Bearer { realm: String, service: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+    },
     None,
 }
 
@@ -140,7 +143,8 @@ impl Remote {
         };
         if let Some(Credentials::Bearer(token)) = &credentials {
             let day = Duration::from_secs(86_400);
-            self.tokens.put(&repo.host, scope, format!("Bearer {token}"), day);
+            self.tokens
+                .put(&repo.host, scope, format!("Bearer {token}"), day);
             return Ok(());
         }
         match challenge {
@@ -148,15 +152,18 @@ impl Remote {
             Challenge::Basic => match credentials {
                 Some(Credentials::Basic { username, password }) => {
                     let value = basic(&username, &password);
-                    self.tokens.put(&repo.host, scope, value, Duration::from_secs(3600));
+                    self.tokens
+                        .put(&repo.host, scope, value, Duration::from_secs(3600));
                     Ok(())
                 }
                 _ => Err(refused("it asks for a user name and a password".to_owned())),
             },
             Challenge::Bearer { realm, service } => {
-                let (token, lasts) =
-                    self.token(repo, scope, &realm, service.as_deref(), credentials).await?;
-                self.tokens.put(&repo.host, scope, format!("Bearer {token}"), lasts);
+                let (token, lasts) = self
+                    .token(repo, scope, &realm, service.as_deref(), credentials)
+                    .await?;
+                self.tokens
+                    .put(&repo.host, scope, format!("Bearer {token}"), lasts);
                 Ok(())
             }
         }
@@ -175,11 +182,13 @@ impl Remote {
             image: repo.to_string(),
             why,
         };
-        let mut url =
-            Url::parse(realm).map_err(|e| refused(format!("its sign-in address is not valid: {e}")))?;
+        let mut url = Url::parse(realm)
+            .map_err(|e| refused(format!("its sign-in address is not valid: {e}")))?;
         let base = self.base(&repo.host)?;
         if url.scheme() != "https" && base.scheme() == "https" {
-            return Err(refused("it asks to send credentials in the clear".to_owned()));
+            return Err(refused(
+                "it asks to send credentials in the clear".to_owned(),
+            ));
         }
         {
             let mut query = url.query_pairs_mut();
@@ -208,8 +217,14 @@ impl Remote {
                 .header(header::AUTHORIZATION, basic(username, password)),
             _ => client.request(Method::GET, url),
         };
-        let unreachable = |why| ImageError::Unreachable { registry: repo.host.clone(), why };
-        let response = request.send().await.map_err(|e| unreachable(innermost(&e)))?;
+        let unreachable = |why| ImageError::Unreachable {
+            registry: repo.host.clone(),
+            why,
+        };
+        let response = request
+            .send()
+            .await
+            .map_err(|e| unreachable(innermost(&e)))?;
         let status = response.status();
         if status.is_server_error() {
             return Err(unreachable(said(status, response).await));
@@ -255,18 +270,33 @@ fn from_file(path: &std::path::Path, host: &str) -> Option<Credentials> {
         }
     };
     let file: AuthFile = serde_json::from_slice(&text)
-        .inspect_err(|_| tracing::warn!(path = %path.display(), "registry credentials are not valid JSON"))
+        .inspect_err(
+            |_| tracing::warn!(path = %path.display(), "registry credentials are not valid JSON"),
+        )
         .ok()?;
     let names: &[&str] = if host == "docker.io" {
-        &["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"]
+        &[
+            "https://index.docker.io/v1/",
+            "index.docker.io",
+            "docker.io",
+            "registry-1.docker.io",
+        ]
     } else {
         &[]
     };
     let plain = |key: &str| {
-        let key = key.trim_start_matches("https://").trim_start_matches("http://");
-        key.split('/').next().unwrap_or_default().eq_ignore_ascii_case(host)
+        let key = key
+            .trim_start_matches("https://")
+            .trim_start_matches("http://");
+        key.split('/')
+            .next()
+            .unwrap_or_default()
+            .eq_ignore_ascii_case(host)
     };
-    let (_, entry) = file.auths.iter().find(|(key, _)| names.contains(&key.as_str()) || plain(key))?;
+    let (_, entry) = file
+        .auths
+        .iter()
+        .find(|(key, _)| names.contains(&key.as_str()) || plain(key))?;
     if !entry.registrytoken.is_empty() {
         return Some(Credentials::Bearer(entry.registrytoken.clone()));
     }
@@ -288,7 +318,10 @@ fn from_file(path: &std::path::Path, host: &str) -> Option<Credentials> {
 }
 
 fn basic(username: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+    format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    )
 }
 
 #[cfg(test)]
@@ -299,7 +332,10 @@ mod tests {
     fn challenges_are_read() {
         let mut headers = HeaderMap::new();
         assert_eq!(Challenge::read(&headers), Challenge::None);
-        headers.append(header::WWW_AUTHENTICATE, "Basic realm=\"x\"".parse().unwrap());
+        headers.append(
+            header::WWW_AUTHENTICATE,
+            "Basic realm=\"x\"".parse().unwrap(),
+        );
         assert_eq!(Challenge::read(&headers), Challenge::Basic);
         let bearer = "Bearer realm=\"https://a.example/token?x=1,2\",service=reg, scope=\"a b\"";
         headers.append(header::WWW_AUTHENTICATE, bearer.parse().unwrap());
@@ -319,9 +355,15 @@ mod tests {
             r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{auth}"}},"r.example:5000":{{"identitytoken":"t"}}}}}}"#
         );
         std::fs::write(&path, text).unwrap();
-        let joe = Credentials::Basic { username: "joe".into(), password: "p:w".into() };
+        let joe = Credentials::Basic {
+            username: "joe".into(),
+            password: "p:w".into(),
+        };
         assert_eq!(from_file(&path, "docker.io"), Some(joe));
-        assert_eq!(from_file(&path, "r.example:5000"), Some(Credentials::Identity("t".into())));
+        assert_eq!(
+            from_file(&path, "r.example:5000"),
+            Some(Credentials::Identity("t".into()))
+        );
         assert_eq!(from_file(&path, "r.example"), None);
     }
 }

@@ -87,11 +87,18 @@ impl Remote {
     }
 
     fn settings(&self, host: &str) -> Option<&RegistryConfig> {
-        self.config.registries.iter().find(|r| r.host.eq_ignore_ascii_case(host))
+        self.config
+            .registries
+            .iter()
+            .find(|r| r.host.eq_ignore_ascii_case(host))
     }
 
     fn client(&self, endpoint: &str) -> &reqwest::Client {
-        if is_loopback(endpoint) { &self.local } else { &self.http }
+        if is_loopback(endpoint) {
+            &self.local
+        } else {
+            &self.http
+        }
     }
 
     /// The base URL of a registry.
@@ -124,7 +131,10 @@ impl Remote {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let request = dress(self.client(url_host(url)).request(method.clone(), url.clone()));
+            let request = dress(
+                self.client(url_host(url))
+                    .request(method.clone(), url.clone()),
+            );
             let request = match self.tokens.get(&repo.host, &scope) {
                 Some(authorization) => request.header(header::AUTHORIZATION, authorization),
                 None => request,
@@ -178,7 +188,10 @@ impl Remote {
                 }
             };
             if attempt >= ATTEMPTS {
-                return Err(ImageError::Unreachable { registry: repo.host.clone(), why });
+                return Err(ImageError::Unreachable {
+                    registry: repo.host.clone(),
+                    why,
+                });
             }
             tokio::time::sleep(pause.unwrap_or_else(|| backoff(attempt))).await;
         }
@@ -190,10 +203,16 @@ impl Remote {
         repo: &RemoteRepo,
         reference: &str,
     ) -> Result<Option<FetchedManifest>, ImageError> {
-        let url = endpoint(&self.base(&repo.host)?, &repo.path, &format!("manifests/{reference}"))?;
+        let url = endpoint(
+            &self.base(&repo.host)?,
+            &repo.path,
+            &format!("manifests/{reference}"),
+        )?;
         let accept = media::ACCEPT.join(", ");
         let response = self
-            .ask(repo, "pull", Method::GET, &url, &|r| r.header(header::ACCEPT, accept.as_str()))
+            .ask(repo, "pull", Method::GET, &url, &|r| {
+                r.header(header::ACCEPT, accept.as_str())
+            })
             .await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -206,7 +225,10 @@ impl Remote {
         let max = self.config.limits.max_manifest;
         let bytes = collect(Box::pin(response.bytes_stream()), max)
             .await
-            .map_err(|e| ImageError::Unreachable { registry: repo.host.clone(), why: innermost(&e) })?
+            .map_err(|e| ImageError::Unreachable {
+                registry: repo.host.clone(),
+                why: innermost(&e),
+            })?
             .ok_or_else(|| ImageError::TooLarge {
                 what: format!("The manifest of '{repo}'"),
                 found: format!("more than {max} bytes"),
@@ -214,7 +236,9 @@ impl Remote {
             })?;
         let expected = reference.parse::<Digest>().ok().or(said_digest);
         let mut hasher = Hasher::new(
-            expected.as_ref().map_or(crate::digest::Algorithm::Sha256, Digest::algorithm),
+            expected
+                .as_ref()
+                .map_or(crate::digest::Algorithm::Sha256, Digest::algorithm),
         );
         hasher.update(&bytes);
         let digest = hasher.finish();
@@ -235,10 +259,18 @@ impl Remote {
         digest: &Digest,
         size: u64,
     ) -> Result<bool, ImageError> {
-        let url = endpoint(&self.base(&repo.host)?, &repo.path, &format!("blobs/{digest}"))?;
+        let url = endpoint(
+            &self.base(&repo.host)?,
+            &repo.path,
+            &format!("blobs/{digest}"),
+        )?;
         let new_writer = || {
             let (store, algorithm) = (store.clone(), digest.algorithm());
-            async move { blocking(move || store.blob_writer(algorithm)).await?.map(Box::new) }
+            async move {
+                blocking(move || store.blob_writer(algorithm))
+                    .await?
+                    .map(Box::new)
+            }
         };
         let mut writer = new_writer().await?;
         let (mut resumes, mut fruitless) = (0, 0);
@@ -246,7 +278,11 @@ impl Remote {
             let have = writer.len();
             let response = self
                 .ask(repo, "pull", Method::GET, &url, &|r| {
-                    if have > 0 { r.header(header::RANGE, format!("bytes={have}-")) } else { r }
+                    if have > 0 {
+                        r.header(header::RANGE, format!("bytes={have}-"))
+                    } else {
+                        r
+                    }
                 })
                 .await?;
             match response.status() {
@@ -267,9 +303,15 @@ impl Remote {
                 }
             }
             let longer = || {
-                ImageError::corrupt(digest, format!("the registry sends more than the {size} bytes its manifest states"))
+                ImageError::corrupt(
+                    digest,
+                    format!("the registry sends more than the {size} bytes its manifest states"),
+                )
             };
-            if response.content_length().is_some_and(|n| have.saturating_add(n) > size) {
+            if response
+                .content_length()
+                .is_some_and(|n| have.saturating_add(n) > size)
+            {
                 return Err(longer());
             }
             let (back, ended) = ingest(writer, Box::pin(response.bytes_stream()), size).await;
@@ -287,11 +329,18 @@ impl Remote {
                 break;
             }
             resumes += 1;
-            fruitless = if writer.len() > have { 0 } else { fruitless + 1 };
+            fruitless = if writer.len() > have {
+                0
+            } else {
+                fruitless + 1
+            };
             if fruitless >= ATTEMPTS || resumes >= RESUMES {
                 return Err(ImageError::Unreachable {
                     registry: repo.host.clone(),
-                    why: format!("blob {digest} broke off at {} of {size} bytes: {why}", writer.len()),
+                    why: format!(
+                        "blob {digest} broke off at {} of {size} bytes: {why}",
+                        writer.len()
+                    ),
                 });
             }
             tokio::time::sleep(backoff(fruitless)).await;
@@ -320,19 +369,32 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     };
     name == "localhost"
         || name.ends_with(".localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn starts_at(headers: &HeaderMap, have: u64) -> bool {
     headers
         .get(header::CONTENT_RANGE)
         .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok())
+        .and_then(|v| {
+            v.strip_prefix("bytes ")?
+                .split('-')
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
         == Some(have)
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse::<u64>().ok()?;
+    let seconds = headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse::<u64>()
+        .ok()?;
     Some(Duration::from_secs(seconds.min(30)))
 }
 
@@ -345,12 +407,23 @@ fn backoff(attempt: u32) -> Duration {
 
 /// A status and the registry's own words, shortened.
 async fn said(status: StatusCode, response: Response) -> String {
-    let body = collect(Box::pin(response.bytes_stream()), 64 * 1024).await.ok().flatten();
+    let body = collect(Box::pin(response.bytes_stream()), 64 * 1024)
+        .await
+        .ok()
+        .flatten();
     let message = body.and_then(|bytes| {
         let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
         let error = json.get("errors")?.get(0)?;
-        let text = error.get("message").or_else(|| error.get("code"))?.as_str()?;
-        Some(text.chars().filter(|c| !c.is_control()).take(300).collect::<String>())
+        let text = error
+            .get("message")
+            .or_else(|| error.get("code"))?
+            .as_str()?;
+        Some(
+            text.chars()
+                .filter(|c| !c.is_control())
+                .take(300)
+                .collect::<String>(),
+        )
     });
     match message {
         Some(message) if !message.is_empty() => format!("{status}, {message}"),

@@ -32,7 +32,11 @@ impl Registry {
         let images = Images::open(config).unwrap();
         let router = images.registry_router(auth);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { images, address, dir }
+        Self {
+            images,
+            address,
+            dir,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -94,7 +98,11 @@ pub fn sample_root(dir: &Path) -> PathBuf {
     symlink("/bin/hello", root.join("app/run")).unwrap();
     let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:Web:/app:/bin/false\n";
     std::fs::write(root.join("etc/passwd"), passwd).unwrap();
-    std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:1001:\nlogs:x:50:web,other\n").unwrap();
+    std::fs::write(
+        root.join("etc/group"),
+        "root:x:0:\nweb:x:1001:\nlogs:x:50:web,other\n",
+    )
+    .unwrap();
     root
 }
 
@@ -106,12 +114,27 @@ pub async fn umoci_layout(dir: &Path) -> PathBuf {
     let image = format!("{at}:v1");
     run("umoci", &["init", "--layout", at]).await;
     run("umoci", &["new", "--image", &image]).await;
-    run("umoci", &["insert", "--image", &image, root.to_str().unwrap(), "/"]).await;
+    run(
+        "umoci",
+        &["insert", "--image", &image, root.to_str().unwrap(), "/"],
+    )
+    .await;
     run(
         "umoci",
         &[
-            "config", "--image", &image, "--config.cmd", "/bin/hello", "--config.env", "PORT=8080",
-            "--config.user", "web", "--config.exposedports", "8080/tcp", "--config.workingdir", "/app",
+            "config",
+            "--image",
+            &image,
+            "--config.cmd",
+            "/bin/hello",
+            "--config.env",
+            "PORT=8080",
+            "--config.user",
+            "web",
+            "--config.exposedports",
+            "8080/tcp",
+            "--config.workingdir",
+            "/app",
         ],
     )
     .await;
