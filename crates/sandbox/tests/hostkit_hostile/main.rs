@@ -83,9 +83,27 @@ fn judge(compiler: &str) -> ExitCode {
     let words = ["/hostile".to_owned(), port, name, outside.id().to_string()];
 
     let ours = under_lauf(dir.path(), &words);
-    let theirs = under_runc(&dir.path().join("bundle"), &words);
+    let theirs = under_runc(&dir.path().join("bundle"), &words, None);
+    // The back end that calls an OCI runtime gives it our filter in OCI form: it must load, and hold what the filter is for.
+    let profile = lauf_sandbox::seccomp::oci_json();
+    let filtered = under_runc(&dir.path().join("bundle"), &words, Some(profile));
     outside.kill().unwrap();
     outside.wait().unwrap();
+    for name in [
+        "bpf",
+        "keyctl",
+        "unshare user",
+        "setns",
+        "vsock",
+        "inject terminal input",
+        "end",
+    ] {
+        let verdict = filtered.get(name).map_or("no answer", String::as_str);
+        assert!(
+            verdict.starts_with("denied"),
+            "{name} under runc with our filter: {verdict}"
+        );
+    }
     compare(&ours, &theirs)
 }
 
@@ -196,14 +214,15 @@ fn under_lauf(dir: &Path, words: &[String]) -> Verdicts {
     })
 }
 
-fn under_runc(bundle: &Path, words: &[String]) -> Verdicts {
+fn under_runc(bundle: &Path, words: &[String], seccomp: Option<serde_json::Value>) -> Verdicts {
+    let file = bundle.join("config.json");
+    let _ = fs::remove_file(&file);
     let spec = Command::new("runc")
         .arg("spec")
         .current_dir(bundle)
         .status()
         .unwrap();
     assert!(spec.success());
-    let file = bundle.join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     // As it is, but for what the program needs to run to its end: arguments, no terminal, a file system to write to, the same limits.
     config["process"]["args"] = words.into();
@@ -211,6 +230,9 @@ fn under_runc(bundle: &Path, words: &[String]) -> Verdicts {
     config["root"]["readonly"] = false.into();
     config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": MEMORY });
     config["linux"]["resources"]["pids"] = serde_json::json!({ "limit": PIDS });
+    if let Some(seccomp) = seccomp {
+        config["linux"]["seccomp"] = seccomp;
+    }
     fs::write(&file, config.to_string()).unwrap();
     let id = format!("hostkit-hostile-{}", std::process::id());
     let output = Command::new("runc")
