@@ -1,0 +1,182 @@
+//! Stop 3: may this caller reach this service?
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use lauf_model::{Ingress, ServiceKey};
+
+use crate::route::ServiceRoute;
+
+/// Carries the caller's token when `Authorization` is taken by the service's own scheme.
+const SERVERLESS_AUTHORIZATION: HeaderName = HeaderName::from_static("x-serverless-authorization");
+
+/// Who may call a service.
+#[derive(Clone)]
+pub enum Access {
+    /// Anybody.
+    Public,
+    /// Who the check lets in.
+    Restricted(Arc<dyn InvokerCheck>),
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "Public",
+            Self::Restricted(_) => "Restricted",
+        })
+    }
+}
+
+/// Decides whether a caller holds `run.routes.invoke` on a service. It is asked on the data plane,
+/// so it answers from memory.
+pub trait InvokerCheck: Send + Sync + 'static {
+    /// `token` is the bearer token the caller sent, if any. `host` is what the caller asked for,
+    /// without port; identity tokens name it as their audience.
+    fn check(&self, service: &ServiceKey, host: &str, token: Option<&str>) -> Result<(), Denied>;
+}
+
+/// Why a caller was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// There is a token, but it is not valid: 401.
+    Unauthenticated,
+    /// No token, or a caller without the permission: 403.
+    Forbidden,
+}
+
+/// What admission says about a request that may not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Ingress hides the service from this network: 404.
+    Hidden,
+    /// The invoker check failed.
+    Denied(Denied),
+}
+
+/// Checks ingress and invoker. A token that was used up by the check is made unusable for the
+/// service, as in Cloud Run: a signed one loses its signature, an opaque one goes.
+pub(crate) fn admit(
+    route: &ServiceRoute,
+    host: &str,
+    internal: bool,
+    headers: &mut HeaderMap,
+) -> Result<(), Refusal> {
+    if route.ingress != Ingress::All && !internal {
+        return Err(Refusal::Hidden);
+    }
+    let Access::Restricted(check) = &route.access else {
+        return Ok(());
+    };
+    let header = if headers.contains_key(&SERVERLESS_AUTHORIZATION) {
+        SERVERLESS_AUTHORIZATION
+    } else {
+        AUTHORIZATION
+    };
+    let token = headers.get(&header).and_then(bearer);
+    check
+        .check(&route.key, host, token)
+        .map_err(Refusal::Denied)?;
+    if let Some(token) = token {
+        match without_signature(token) {
+            Some(rest) => headers.insert(header, rest),
+            None => headers.remove(header),
+        };
+    }
+    Ok(())
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
+}
+
+fn without_signature(token: &str) -> Option<HeaderValue> {
+    let (signed, _) = token.rsplit_once('.')?;
+    if signed.matches('.').count() != 1 {
+        return None;
+    }
+    HeaderValue::from_str(&format!("Bearer {signed}.SIGNATURE_REMOVED_BY_GOOGLE")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Only(&'static str);
+    impl InvokerCheck for Only {
+        fn check(&self, _: &ServiceKey, _: &str, token: Option<&str>) -> Result<(), Denied> {
+            match token {
+                None => Err(Denied::Forbidden),
+                Some(t) if t == self.0 => Ok(()),
+                Some(_) => Err(Denied::Unauthenticated),
+            }
+        }
+    }
+
+    fn route(access: Access, ingress: Ingress) -> ServiceRoute {
+        ServiceRoute {
+            key: ServiceKey {
+                project: "p".into(),
+                region: "r".into(),
+                name: "s".into(),
+            },
+            access,
+            ingress,
+            targets: Vec::new(),
+        }
+    }
+
+    fn with(name: &'static str, value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn the_token_that_let_a_caller_in_does_not_reach_the_service() {
+        let signed = route(Access::Restricted(Arc::new(Only("h.p.s"))), Ingress::All);
+        let mut headers = with("authorization", "bearer h.p.s");
+        assert_eq!(admit(&signed, "h", false, &mut headers), Ok(()));
+        assert_eq!(
+            headers["authorization"],
+            "Bearer h.p.SIGNATURE_REMOVED_BY_GOOGLE"
+        );
+
+        let opaque = route(Access::Restricted(Arc::new(Only("secret"))), Ingress::All);
+        let mut headers = with("x-serverless-authorization", "Bearer secret");
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic own"));
+        assert_eq!(admit(&opaque, "h", false, &mut headers), Ok(()));
+        assert!(!headers.contains_key("x-serverless-authorization"));
+        assert_eq!(headers["authorization"], "Basic own");
+    }
+
+    #[test]
+    fn strangers_are_told_apart_from_forgers() {
+        let restricted = route(Access::Restricted(Arc::new(Only("x"))), Ingress::All);
+        let none = admit(&restricted, "h", false, &mut HeaderMap::new());
+        assert_eq!(none, Err(Refusal::Denied(Denied::Forbidden)));
+        let wrong = admit(
+            &restricted,
+            "h",
+            false,
+            &mut with("authorization", "Bearer y"),
+        );
+        assert_eq!(wrong, Err(Refusal::Denied(Denied::Unauthenticated)));
+    }
+
+    #[test]
+    fn internal_services_are_hidden_from_outside() {
+        let hidden = route(Access::Public, Ingress::Internal);
+        assert_eq!(
+            admit(&hidden, "h", false, &mut HeaderMap::new()),
+            Err(Refusal::Hidden)
+        );
+        assert_eq!(admit(&hidden, "h", true, &mut HeaderMap::new()), Ok(()));
+    }
+}

@@ -1,0 +1,273 @@
+//! All revisions' instances: who is asked for a pool, for a first instance, for an end.
+//!
+//! Each revision has one [worker](crate::worker) on the control runtime that alone starts and stops
+//! its instances. The fleet finds the worker and talks to it.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lauf_engine::{Engine, Instance, StartError};
+use lauf_model::revision::DEFAULT_MAX_INSTANCES;
+use lauf_model::{Clock, InstanceId, RevisionKey, RevisionSpec, ServiceKey};
+use lauf_scale::Settings;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::pool::RevisionPool;
+use crate::worker::{self, Command, FleetEvents};
+
+/// What a container gets between SIGTERM and SIGKILL (Cloud Run, "Container contract").
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A revision as the fleet runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionConfig {
+    /// Which revision it is.
+    pub key: RevisionKey,
+    /// The image by digest, `NAME@sha256:...`.
+    pub image_digest: String,
+    /// What its instances run. Never changes for one key.
+    pub spec: RevisionSpec,
+    /// Instances kept even when idle (its own minimum, or its share of the service's).
+    pub min: u32,
+    /// The most instances; Cloud Run's default when `None`.
+    pub max: Option<u32>,
+    /// Exactly this many instances, no autoscaling.
+    pub manual: Option<u32>,
+    /// How long an idle instance is kept. The windows of the autoscaler are proportional to it.
+    pub idle_timeout: Duration,
+}
+
+impl RevisionConfig {
+    /// The most instances.
+    #[must_use]
+    pub fn max_instances(&self) -> u32 {
+        self.manual
+            .unwrap_or_else(|| self.max.unwrap_or(DEFAULT_MAX_INSTANCES))
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            min: self.min,
+            max: self.max_instances(),
+            manual: self.manual,
+            concurrency: self.spec.concurrency,
+            target_percent: Settings::TARGET_PERCENT,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+}
+
+/// What a revision, or all of a service's, has now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RevisionCounts {
+    /// Instances being started.
+    pub starting: usize,
+    /// Instances that may get requests.
+    pub ready: usize,
+    /// Instances that run but may not get requests: unready, or draining.
+    pub unready: usize,
+    /// Requests that instances work on.
+    pub in_flight: usize,
+    /// Requests that wait for a slot.
+    pub queued: usize,
+    /// The instances that run.
+    pub instances: Vec<InstanceId>,
+}
+
+/// What the fleet is made of.
+#[derive(Clone)]
+pub struct FleetDeps {
+    /// Starts and stops instances.
+    pub engine: Arc<dyn Engine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The runtime that the workers run on.
+    pub control: Handle,
+    /// Who wants to know of starts and exits.
+    pub events: Arc<dyn FleetEvents>,
+}
+
+/// The instances of all revisions. Clones share it. When the last clone is dropped the workers end and
+/// leave the instances running.
+#[derive(Clone)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    deps: FleetDeps,
+    revisions: Mutex<HashMap<RevisionKey, Member>>,
+}
+
+#[derive(Clone)]
+struct Member {
+    pool: Arc<RevisionPool>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Fleet {
+    /// A fleet without revisions.
+    #[must_use]
+    pub fn new(deps: FleetDeps) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                deps,
+                revisions: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Makes sure a revision is there with these settings, and gives its pool. Settings of one that is
+    /// there already are replaced in place and take effect at once.
+    pub fn ensure(&self, config: RevisionConfig) -> Arc<RevisionPool> {
+        let mut revisions = self.revisions();
+        if let Some(member) = revisions.get(&config.key) {
+            member.pool.configure(config);
+            return Arc::clone(&member.pool);
+        }
+        let key = config.key.clone();
+        let pool = Arc::new(RevisionPool::new(
+            config,
+            Arc::clone(&self.shared.deps.clock),
+        ));
+        let commands = worker::spawn(&self.shared.deps, Arc::clone(&pool));
+        let member = Member {
+            pool: Arc::clone(&pool),
+            commands,
+        };
+        revisions.insert(key, member);
+        pool
+    }
+
+    /// Makes sure that an instance of the revision has become ready at least once; joins a start that
+    /// is under way. This is the check of a deploy.
+    ///
+    /// # Errors
+    /// Why the start failed. [`StartError::Host`] also when the revision is not in the fleet.
+    pub async fn first_instance(&self, key: &RevisionKey) -> Result<(), StartError> {
+        let gone = || StartError::Host(format!("revision {key} is being removed"));
+        let commands = self.member(key).ok_or_else(gone)?.commands;
+        let (reply, answer) = oneshot::channel();
+        commands
+            .send(Command::First(reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Ends a revision: no new requests, those in flight finish (within the revision's request
+    /// timeout), then all its instances are stopped. Take it out of the route table first. Returns when
+    /// nothing of it is left.
+    pub async fn retire(&self, key: &RevisionKey) {
+        let Some(member) = self.revisions().remove(key) else {
+            return;
+        };
+        member.pool.retire();
+        let (reply, done) = oneshot::channel();
+        if member.commands.send(Command::Retire(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Takes over instances that ran before this server started: those of revisions that are there go
+    /// to their pools, the others are stopped in the background.
+    pub async fn adopt(&self, instances: Vec<Arc<Instance>>) {
+        let mut by_revision: HashMap<RevisionKey, Vec<Arc<Instance>>> = HashMap::new();
+        for instance in instances {
+            by_revision
+                .entry(instance.spec.revision.clone())
+                .or_default()
+                .push(instance);
+        }
+        for (key, instances) in by_revision {
+            match self.member(&key) {
+                Some(member) => {
+                    // The worker is gone only when the revision was retired meanwhile.
+                    if let Err(unsent) = member.commands.send(Command::Adopt(instances)).await
+                        && let Command::Adopt(instances) = unsent.0
+                    {
+                        self.stop_strays(instances);
+                    }
+                }
+                None => self.stop_strays(instances),
+            }
+        }
+    }
+
+    fn stop_strays(&self, instances: Vec<Arc<Instance>>) {
+        for instance in instances {
+            let engine = Arc::clone(&self.shared.deps.engine);
+            self.shared.deps.control.spawn(async move {
+                engine.stop(instance.id(), STOP_GRACE).await;
+            });
+        }
+    }
+
+    /// The pool of a revision, if it is in the fleet.
+    #[must_use]
+    pub fn pool(&self, key: &RevisionKey) -> Option<Arc<RevisionPool>> {
+        self.member(key).map(|member| member.pool)
+    }
+
+    /// The revisions in the fleet.
+    #[must_use]
+    pub fn revision_keys(&self) -> Vec<RevisionKey> {
+        self.revisions().keys().cloned().collect()
+    }
+
+    /// What a revision has now; all zero when it is not in the fleet.
+    #[must_use]
+    pub fn revision(&self, key: &RevisionKey) -> RevisionCounts {
+        let mut counts = RevisionCounts::default();
+        if let Some(member) = self.member(key) {
+            count(&member.pool, &mut counts);
+        }
+        counts
+    }
+
+    /// What all revisions of a service have now.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> RevisionCounts {
+        let pools: Vec<_> = self
+            .revisions()
+            .iter()
+            .filter(|(revision, _)| revision.service == *key)
+            .map(|(_, member)| Arc::clone(&member.pool))
+            .collect();
+        let mut counts = RevisionCounts::default();
+        for pool in pools {
+            count(&pool, &mut counts);
+        }
+        counts
+    }
+
+    fn member(&self, key: &RevisionKey) -> Option<Member> {
+        self.revisions().get(key).cloned()
+    }
+
+    fn revisions(&self) -> MutexGuard<'_, HashMap<RevisionKey, Member>> {
+        self.shared
+            .revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(pool: &RevisionPool, counts: &mut RevisionCounts) {
+    let ready = pool.ready().iter().filter(|s| !s.is_closed()).count();
+    let members = pool.members();
+    counts.starting += pool.starting.load(Ordering::Relaxed);
+    counts.ready += ready;
+    counts.unready += members.len().saturating_sub(ready);
+    counts.in_flight += members
+        .iter()
+        .map(|s| usize::try_from(s.in_flight()).unwrap_or(usize::MAX))
+        .sum::<usize>();
+    counts.queued += pool.queued();
+    counts
+        .instances
+        .extend(members.iter().map(|s| s.instance.id().clone()));
+}

@@ -1,0 +1,231 @@
+//! Putting the threads together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lauf_engine::Engine;
+use lauf_model::Clock;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::GatewayConfig;
+use crate::face::Face;
+use crate::fleet::{Fleet, FleetDeps};
+use crate::listener;
+use crate::meter::{Collector, RequestSink};
+use crate::route::Routes;
+use crate::thread::{Shared, Thread};
+use crate::tls::CertAuthority;
+use crate::worker::FleetEvents;
+
+/// Connections that may wait to be accepted on one listener.
+const BACKLOG: u32 = 4096;
+
+/// What the gateway works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Starts and stops instances.
+    pub engine: Arc<dyn Engine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Answers what is not a service's host.
+    pub face: Arc<dyn Face>,
+    /// Takes the request records.
+    pub requests: Arc<dyn RequestSink>,
+    /// Takes what happens to instances.
+    pub events: Arc<dyn FleetEvents>,
+    /// Makes certificates.
+    pub certs: Arc<CertAuthority>,
+    /// The runtime for everything that is not the data plane: the face, the fleet, the sink.
+    pub control: Handle,
+}
+
+/// Why the gateway could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}. Choose another address with --listen, or end the program that has it"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a data-plane thread: {0}")]
+    Thread(io::Error),
+    /// The TLS settings are impossible.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A running gateway. Dropping it without [`shutdown`](Self::shutdown) ends its threads at once.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    routes: Routes,
+    fleet: Fleet,
+    drain: watch::Sender<Option<Duration>>,
+    done: mpsc::Receiver<()>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Binds and starts to serve. The route table is empty, so services are 404 until one is published.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, or a thread not be started.
+    pub fn start(config: GatewayConfig, deps: Deps) -> Result<Self, GatewayError> {
+        let tls = TlsAcceptor::from(Arc::new(deps.certs.server_config()?));
+        let fleet = Fleet::new(FleetDeps {
+            engine: Arc::clone(&deps.engine),
+            clock: Arc::clone(&deps.clock),
+            control: deps.control.clone(),
+            events: Arc::clone(&deps.events),
+        });
+        let routes = Routes::default();
+        let shared = Arc::new(Shared {
+            collector: Collector::new(Arc::clone(&deps.requests), &deps.control),
+            clock: deps.clock,
+            face: deps.face,
+            control: deps.control,
+            tls,
+            routes: routes.clone(),
+            config,
+        });
+        let config = &shared.config;
+        let count = config.threads.max(1);
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
+        sockets.resize_with(count, Vec::new);
+        for address in &config.listen {
+            let failed = |source| GatewayError::Listen {
+                address: *address,
+                source,
+            };
+            let actual = probe(*address).map_err(failed)?;
+            for of_thread in &mut sockets {
+                let socket = bind(actual, true).map_err(failed)?;
+                of_thread.push(socket);
+            }
+            addresses.push(actual);
+        }
+        let (drain, draining) = watch::channel(None);
+        let (finished, done) = mpsc::channel(1);
+        let mut threads = Vec::new();
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let (shared, draining) = (Arc::clone(&shared), draining.clone());
+            let finished = finished.clone();
+            let most = config.limits.connections.div_ceil(count);
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(GatewayError::Thread)?;
+            let thread = std::thread::Builder::new()
+                .name(format!("gateway-{index}"))
+                .spawn(move || {
+                    let _finished = finished;
+                    LocalSet::new().block_on(&runtime, run(shared, sockets, most, draining));
+                })
+                .map_err(GatewayError::Thread)?;
+            threads.push(thread);
+        }
+        Ok(Self {
+            addresses,
+            routes,
+            fleet,
+            drain,
+            done,
+            threads,
+        })
+    }
+
+    /// The addresses it listens on, in the order of the configuration, with real ports.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the route table is published.
+    #[must_use]
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// The instances of all revisions.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet {
+        self.fleet.clone()
+    }
+
+    /// Accepts no more, lets requests in flight finish for at most `patience`, then ends. Instances are
+    /// left running, for the next server to adopt.
+    pub async fn shutdown(mut self, patience: Duration) {
+        let _ = self.drain.send(Some(patience));
+        // All senders are gone when all threads have ended.
+        let _ = self.done.recv().await;
+        for thread in self.threads.drain(..) {
+            // It has ended or is just ending.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes sure that nobody else has the address (sharing it among our threads would let them in), and
+/// gives it with the real port.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    bind(address, false)?.local_addr()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    // Sockets of tokio's need a runtime; it is not used for anything else here.
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// One thread's life.
+async fn run(
+    shared: Arc<Shared>,
+    sockets: Vec<std::net::TcpListener>,
+    most: usize,
+    mut draining: watch::Receiver<Option<Duration>>,
+) {
+    let thread = Rc::new(Thread::new(shared));
+    let mut accepting = Vec::new();
+    for socket in sockets {
+        match TcpListener::from_std(socket) {
+            Ok(socket) => accepting.push(tokio::task::spawn_local(listener::accept(
+                Rc::clone(&thread),
+                socket,
+                most,
+            ))),
+            Err(error) => tracing::error!("a listener was lost: {error}"),
+        }
+    }
+    let patience = match draining.wait_for(Option::is_some).await {
+        Ok(patience) => patience.unwrap_or_default(),
+        Err(_) => Duration::ZERO,
+    };
+    for accepting in accepting {
+        accepting.abort();
+    }
+    thread.drain.begin();
+    let _ = tokio::time::timeout(patience, thread.drain.fewer_than(1)).await;
+    thread.meter.flush();
+}
