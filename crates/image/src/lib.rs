@@ -39,6 +39,8 @@ mod resolve;
 mod store;
 mod tape;
 mod unpack;
+#[cfg(test)]
+mod unpack_tests;
 mod uploads;
 mod user;
 
