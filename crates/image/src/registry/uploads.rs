@@ -47,7 +47,12 @@ pub(super) async fn start(call: &Call<'_>, body: Body) -> Answer {
         })
         .await?;
     if call.query.get("digest").is_some() {
-        return finish(call, &id, body).await;
+        let done = finish(call, &id, body).await;
+        // The client does not know this upload's name, so nobody could go on with it.
+        if done.is_err() {
+            let _ = cancel(call, &id).await;
+        }
+        return done;
     }
     let session = session(call, &id).await?;
     progress(call, &session, StatusCode::ACCEPTED)
