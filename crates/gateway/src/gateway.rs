@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use lauf_engine::Engine;
 use lauf_model::Clock;
-use tokio::net::{TcpListener, TcpSocket};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -26,7 +27,7 @@ use crate::tls::CertAuthority;
 use crate::worker::FleetEvents;
 
 /// Connections that may wait to be accepted on one listener.
-const BACKLOG: u32 = 4096;
+const BACKLOG: i32 = 4096;
 
 /// What the gateway works with.
 #[derive(Clone)]
@@ -186,17 +187,17 @@ fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    // Sockets of tokio's need a runtime; it is not used for anything else here.
-    let runtime = Builder::new_current_thread().enable_io().build()?;
-    let _inside = runtime.enter();
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(shared)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::sockopt::set_socket_reuseport(&socket, shared)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// One thread's life.

@@ -217,7 +217,7 @@ async fn handle(
         return Ok(error_page::text(StatusCode::BAD_REQUEST, BAD_HOST));
     };
     let name = host::normalize(text);
-    let route = thread.routes.borrow_mut().load().get(&*name).cloned();
+    let route = thread.routes.borrow_mut().load().get(&name).cloned();
     if !host::is_valid(text) {
         return Ok(error_page::text(StatusCode::BAD_REQUEST, BAD_HOST));
     }
