@@ -472,11 +472,7 @@ async fn malformed_and_ambiguous_requests_are_refused_and_reach_nobody() {
                 "POST /headers HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
             ))
             .await;
-        assert_eq!(
-            answer.matches("HTTP/1.1 ").count() - usize::from(answer.contains("/headers HTTP/1.1")),
-            1,
-            "{answer}"
-        );
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
         assert!(
             answer.starts_with("HTTP/1.1 4")
                 || !answer
