@@ -4,6 +4,8 @@
 pub(crate) mod annotations;
 mod container;
 mod revision;
+#[cfg(test)]
+mod roundtrip;
 mod service;
 pub(crate) mod types;
 

@@ -1,6 +1,11 @@
 //! A platform small enough for a test: the real API on a store in memory, and a stand-in for the
 //! controllers that finds every service ready at once.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "each test uses a part of it"
+)]
 
 use std::sync::Arc;
 
