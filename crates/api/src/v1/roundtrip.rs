@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn model_to_v1_to_model(before in a_service()) {
         let json = serde_json::to_value(service::write(&before, 1)).unwrap();
-        let sent: types::Service = serde_json::from_value(json.clone()).unwrap();
+        let sent: types::Service = serde_json::from_value(json).unwrap();
         let mut found = Vec::new();
         let read = service::read(&sent, &mut found);
         prop_assert_eq!(found, Vec::new());
