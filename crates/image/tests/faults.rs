@@ -233,7 +233,10 @@ async fn killed_at_any_moment() {
         std::fs::write(root.join(format!("app/data/f{i}")), vec![b'x'; 5000]).unwrap();
     }
     let mut acknowledged: Vec<ResolvedImage> = Vec::new();
-    for round in 0..12_u64 {
+    // At least twelve moments, and later ones until some round got far enough to prove anything.
+    let mut round = 0_u64;
+    while round < 12 || acknowledged.is_empty() {
+        round += 1;
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "child", "--nocapture"])
             .env("LAUF_IMAGE_CHILD", dir.path())
@@ -272,10 +275,6 @@ async fn killed_at_any_moment() {
             images.prepare(image).await.unwrap();
         }
     }
-    assert!(
-        !acknowledged.is_empty(),
-        "no round got far enough to prove anything"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
