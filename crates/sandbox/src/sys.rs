@@ -307,3 +307,34 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
     })
     .map(drop)
 }
+
+/// The signals that wait at a descriptor of [`signal_fd`].
+pub(crate) fn read_signals(fd: BorrowedFd<'_>) -> Vec<i32> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut buffer = [0_u8; SIZE * 8];
+    let count = rustix::io::read(fd, &mut buffer).unwrap_or(0);
+    // The number is the first member, a u32.
+    let number = |info: &[u8]| {
+        info.first_chunk::<4>()
+            .map(|bytes| i32::from_ne_bytes(*bytes))
+    };
+    buffer[..count]
+        .chunks_exact(SIZE)
+        .filter_map(number)
+        .collect()
+}
+
+/// A child that has ended, not reaped when `options` say so.
+pub(crate) fn exited_child(options: rustix::process::WaitIdOptions) -> Option<u32> {
+    let options = i32::try_from(options.bits()).ok()?;
+    // SAFETY: siginfo_t is plain data; all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: the structure lives until the call returns.
+    if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) } != 0 {
+        return None;
+    }
+    // SAFETY: waitid fills this member, and leaves it zero when there is no such child.
+    u32::try_from(unsafe { info.si_pid() })
+        .ok()
+        .filter(|pid| *pid != 0)
+}

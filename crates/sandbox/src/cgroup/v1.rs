@@ -99,7 +99,7 @@ impl Root {
             .as_ref()
             .filter(|dir| files::children(dir).is_empty())
         {
-            files::write(devices, "devices.deny", "a")?;
+            begin_list(devices)?;
             for device in ALLOWED_DEVICES {
                 files::write(devices, "devices.allow", device)?;
             }
@@ -305,6 +305,23 @@ impl Group {
             usage.memory_bytes = files::number(memory, "memory.usage_in_bytes").unwrap_or(0);
             usage.memory_peak_bytes =
                 files::number(memory, "memory.max_usage_in_bytes").unwrap_or(usage.memory_bytes);
+        }
+    }
+}
+
+/// Denies everything. The kernel refuses while groups below are on their way out, which goes on for a moment after they were removed.
+fn begin_list(devices: &Path) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match files::write(devices, "devices.deny", "a") {
+            Err(e)
+                if tries < 200
+                    && e.io().and_then(io::Error::raw_os_error) == Some(libc::EINVAL) =>
+            {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
         }
     }
 }

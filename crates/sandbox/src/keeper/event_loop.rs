@@ -3,7 +3,7 @@
 //! Each turn handles what epoll reports, then what follows from it: starts that wait are matched with zygotes that are ready,
 //! logs are committed, the connection is flushed. Zygotes are made in turns that brought no start, or when a start waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -102,6 +102,8 @@ pub(super) struct Keeper {
     waiting: VecDeque<Waiting>,
     exits: VecDeque<Exited>,
     dying: Dying,
+    /// Calls of a foreign runtime that tidy up.
+    helpers: HashSet<u32>,
     /// Instances whose memory ran out and where no kill has been counted yet: serial, when to look, looks so far.
     oom_looks: Vec<(u64, Instant, u32)>,
     serial: u64,
@@ -159,6 +161,7 @@ impl Keeper {
             waiting: VecDeque::new(),
             exits: VecDeque::new(),
             dying: Dying::default(),
+            helpers: HashSet::new(),
             oom_looks: Vec::new(),
             serial: 0,
             group_serial: 0,
@@ -199,7 +202,7 @@ impl Keeper {
                 match kind {
                     Kind::Listener => self.accept(),
                     Kind::Connection => asked |= self.on_connection(serial, event.flags),
-                    Kind::Signals => self.begin_shutdown(None),
+                    Kind::Signals => self.on_signals(),
                     Kind::Control => self.on_control(serial),
                     Kind::Stdout => self.on_output(serial, Stream::Stdout),
                     Kind::Stderr => self.on_output(serial, Stream::Stderr),
@@ -528,7 +531,8 @@ impl Keeper {
 
     fn spawn_zygote(&mut self) -> Result<(), String> {
         self.group_serial += 1;
-        let name = format!("i{}", self.group_serial);
+        // Unlike those of an earlier keeper, about which a runtime may still be busy.
+        let name = format!("i{}-{}", std::process::id(), self.group_serial);
         let root = self.cgroups.as_ref().ok_or("the keeper is shutting down")?;
         let cgroup = root.create(&name).map_err(|e| e.to_string())?;
         let into = cgroup.clone_into_fd();
@@ -729,6 +733,8 @@ impl Keeper {
                 ..Phases::default()
             },
             executing: false,
+            created: false,
+            silent: false,
             failure: None,
         });
         if let State::Ready { control, netns } = std::mem::replace(&mut item.state, State::Changing)
@@ -747,6 +753,9 @@ impl Keeper {
         let Some(item) = self.items.get_mut(&serial) else {
             return;
         };
+        if matches!(&item.state, State::Starting { start, .. } if start.silent) {
+            return;
+        }
         let control = match &mut item.state {
             State::Preparing { control, .. }
             | State::Ready { control, .. }
@@ -773,7 +782,14 @@ impl Keeper {
                         start.phases.confine = confine;
                     }
                 }
+                Says::Created { pid } => self.on_created(serial, pid),
                 Says::Failed(failure) => {
+                    if self.template.oci.is_some()
+                        && let Some(item) = self.items.get(&serial)
+                    {
+                        // The container may exist by now; without its command it is of no use.
+                        let _ = item.cgroup.kill_all();
+                    }
                     if let Some(start) = self.starting(serial) {
                         start.failure = Some(failure);
                     } else {
@@ -782,12 +798,17 @@ impl Keeper {
                 }
             }
         }
-        if ended
-            && self
-                .starting(serial)
-                .is_some_and(|start| start.executing && start.failure.is_none())
-        {
-            self.on_started(serial);
+        let start_told = ended && self.starting(serial).is_some();
+        if let Some(start) = self.starting(serial).filter(|_| ended) {
+            start.silent = true;
+            if start.executing && start.failure.is_none() {
+                self.on_started(serial);
+            }
+        }
+        if start_told && self.template.oci.is_some() {
+            // The container may have come to its end in the meantime.
+            self.on_exit(serial);
+            return;
         }
         // Otherwise the process is about to end, which tells the rest.
         if ended
@@ -797,6 +818,94 @@ impl Keeper {
             | State::Starting { control, .. } = &item.state
         {
             let _ = epoll::delete(&self.epoll, control.socket());
+        }
+    }
+
+    /// A foreign runtime has made the container: its first process takes the place of the one that called the runtime.
+    fn on_created(&mut self, serial: u64, pid: u32) {
+        let Some(item) = self.items.get_mut(&serial) else {
+            return;
+        };
+        let opened = i32::try_from(pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .map_or_else(
+                || Err(io::Error::from(io::ErrorKind::InvalidData)),
+                |pid| {
+                    Ok(rustix::process::pidfd_open(
+                        pid,
+                        rustix::process::PidfdFlags::empty(),
+                    )?)
+                },
+            );
+        let watched = opened.and_then(|pidfd| {
+            epoll::add(
+                &self.epoll,
+                &pidfd,
+                token(Kind::Process, serial),
+                epoll::EventFlags::IN,
+            )?;
+            Ok(pidfd)
+        });
+        match watched {
+            Ok(pidfd) => {
+                // The caller is on its way to its own end, and is reaped as a stranger.
+                item.pid = pid;
+                item.pidfd = pidfd;
+                if let State::Starting { start, .. } = &mut item.state {
+                    start.created = true;
+                }
+            }
+            Err(e) => {
+                let _ = item.cgroup.kill_all();
+                if let Some(start) = self.starting(serial) {
+                    start.failure = Some(Failure::new(
+                        FailReason::Host,
+                        format!("watch the container: {e}"),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Collects children nobody holds: those that called a foreign runtime, and what its containers leave to us.
+    fn reap_strangers(&mut self) {
+        // Somebody may have become ours by a message that is not read yet.
+        let starting: Vec<u64> = self
+            .items
+            .iter()
+            .filter(|(_, item)| matches!(item.state, State::Starting { .. }))
+            .map(|(serial, _)| *serial)
+            .collect();
+        for serial in starting {
+            self.on_control(serial);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while let Some(pid) = sys::exited_child(options) {
+            let held = |items: &HashMap<u64, Item>| {
+                items
+                    .iter()
+                    .find(|(_, item)| item.pid == pid)
+                    .map(|(serial, _)| *serial)
+            };
+            if let Some(serial) = held(&self.items) {
+                self.on_exit(serial);
+                if held(&self.items).is_some() {
+                    // Not to be had now; its own event comes.
+                    return;
+                }
+            } else {
+                self.helpers.remove(&pid);
+                if let Some(pid) = i32::try_from(pid)
+                    .ok()
+                    .and_then(rustix::process::Pid::from_raw)
+                {
+                    let _ = waitid(
+                        WaitId::Pid(pid),
+                        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+                    );
+                }
+            }
         }
     }
 
@@ -916,7 +1025,8 @@ impl Keeper {
             let mut drained = [0_u8; 4096];
             let _ = rustix::io::read(event, &mut drained);
         }
-        if !self.look_for_oom_kill(serial) {
+        let looking = self.oom_looks.iter().any(|(other, _, _)| *other == serial);
+        if !self.look_for_oom_kill(serial) && !looking {
             // The event comes when memory runs out, a moment before the kernel has killed and counted.
             let at = clock::monotonic() + OOM_LOOK_AGAIN;
             self.oom_looks.push((serial, at, 0));
@@ -1021,6 +1131,22 @@ impl Keeper {
     // --- the end of an item ---
 
     fn on_exit(&mut self, serial: u64) {
+        if self.template.oci.is_some() {
+            // The one that ended may have named another in its place.
+            self.on_control(serial);
+            let untold = |start: &Start| start.created && !start.silent;
+            if let Some(Item {
+                state: State::Starting { start, .. },
+                pidfd,
+                ..
+            }) = self.items.get(&serial)
+                && untold(start)
+            {
+                // Whether its command was executed is still to be said; then this is called again.
+                let _ = epoll::delete(&self.epoll, pidfd);
+                return;
+            }
+        }
         let Some(item) = self.items.get(&serial) else {
             return;
         };
@@ -1044,6 +1170,7 @@ impl Keeper {
         let Some(mut item) = self.items.remove(&serial) else {
             return;
         };
+        let made = matches!(item.state, State::Starting { .. } | State::Running(_));
         self.flush_lines(&mut item);
         let status = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Code(code),
@@ -1102,6 +1229,12 @@ impl Keeper {
                 }
                 self.say(&Reply::Exited(exited), Vec::new());
                 self.flush();
+            }
+        }
+        if made && let Some(runtime) = &self.template.oci {
+            match runtime.deletion(item.cgroup.name()).spawn() {
+                Ok(helper) => drop(self.helpers.insert(helper.id())),
+                Err(e) => eprintln!("delete a container: {e}"),
             }
         }
         self.dying.bury(item.cgroup);
@@ -1193,13 +1326,21 @@ impl Keeper {
             let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
             let _ = item.cgroup.kill_all();
         }
-        let mut drained = [0_u8; 1024];
-        let _ = rustix::io::read(&self.signals, &mut drained);
+    }
+
+    fn on_signals(&mut self) {
+        for signal in sys::read_signals(self.signals.as_fd()) {
+            if signal == libc::SIGCHLD {
+                self.reap_strangers();
+            } else {
+                self.begin_shutdown(None);
+            }
+        }
     }
 
     /// `true` when nothing is left.
     fn finish_shutdown(&mut self) -> bool {
-        if !self.items.is_empty() || !self.dying.is_empty() {
+        if !self.items.is_empty() || !self.dying.is_empty() || !self.helpers.is_empty() {
             return false;
         }
         let mut faults = Vec::new();
@@ -1213,6 +1354,11 @@ impl Keeper {
             faults.push(e.to_string());
         }
         if let Some(Err(e)) = self.cgroups.take().map(CgroupRoot::remove) {
+            faults.push(e.to_string());
+        }
+        if let Some(runtime) = &self.template.oci
+            && let Err(e) = zygote::remove_cgroup_everywhere(&runtime.cgroup_parent)
+        {
             faults.push(e.to_string());
         }
         let _ = std::fs::remove_file(self.settings.state_dir.join(super::SOCKET_NAME));

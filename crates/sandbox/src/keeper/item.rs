@@ -58,6 +58,10 @@ pub(super) struct Start {
     pub(super) deadline: Instant,
     pub(super) phases: Phases,
     pub(super) executing: bool,
+    /// A foreign runtime has made the container.
+    pub(super) created: bool,
+    /// The zygote, or who called the runtime, says no more.
+    pub(super) silent: bool,
     pub(super) failure: Option<Failure>,
 }
 

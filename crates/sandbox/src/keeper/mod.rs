@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::cgroup::Hierarchy;
+use crate::cgroup::{CgroupRoot, Hierarchy};
 use crate::net::Network;
 use crate::seccomp;
 use crate::settings::{KeeperSettings, Runtime};
@@ -163,7 +163,11 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         .map_err(|_| "another keeper has this state directory".to_owned())?;
     redirect_output(&state_dir).map_err(at("open keeper.log"))?;
     sys::ignore_signals(&[libc::SIGHUP, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2]);
-    let signals = sys::signal_fd(&[libc::SIGTERM, libc::SIGINT]).map_err(at("signalfd"))?;
+    let wanted: &[libc::c_int] = match &settings.runtime {
+        Runtime::Own => &[libc::SIGTERM, libc::SIGINT],
+        Runtime::Oci { .. } => &[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD],
+    };
+    let signals = sys::signal_fd(wanted).map_err(at("signalfd"))?;
     let files = getrlimit(Resource::Nofile);
     let _ = setrlimit(
         Resource::Nofile,
@@ -208,6 +212,23 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         .and_then(|h| h.root(&settings.host_name()))
         .map_err(|e| e.to_string())?;
     sweep::kill_leftovers(&cgroups)?;
+    let (stage, oci) = match &settings.runtime {
+        Runtime::Own => (stage, None),
+        Runtime::Oci { path, args } => {
+            open_devices(&cgroups).map_err(at("open the list of devices"))?;
+            zygote::become_subreaper().map_err(at("become a subreaper"))?;
+            let records = state_dir.join("oci");
+            fs::create_dir_all(&records).map_err(at("make the runtime's directory"))?;
+            let parent = cgroup_parent(&cgroups, &cgroup_mounts)?;
+            let runtime = zygote::OciRuntime {
+                path: path.clone(),
+                args: args.clone(),
+                records,
+                cgroup_parent: parent,
+            };
+            (zygote::stage_outside(&needed)?, Some(runtime))
+        }
+    };
     let network = match &settings.network {
         Some(egress) => Some(Network::set_up(&egress.config()?).map_err(|e| e.to_string())?),
         None => None,
@@ -217,6 +238,7 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         .map_err(at("open the spool"))?;
     let listener = listen(&state_dir).map_err(at("open the socket"))?;
     let template = Template {
+        oci,
         stage,
         uid_base: settings.uid_base,
         filter,
@@ -227,6 +249,49 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
     )
     .map_err(at("set up the event loop"))?;
     Ok((keeper, lock))
+}
+
+/// Lifts our own limit on devices: the runtime brings a list, which may not go beyond the one above it.
+fn open_devices(cgroups: &CgroupRoot) -> io::Result<()> {
+    for list in cgroups.dirs().iter().map(|dir| dir.join("devices.allow")) {
+        let mut tries = 0;
+        loop {
+            match fs::write(&list, "a") {
+                // Groups that were just swept away are still leaving.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) && tries < 200 => tries += 1,
+                Err(e)
+                    if e.kind() != io::ErrorKind::NotFound
+                        && e.raw_os_error() != Some(libc::EACCES) =>
+                {
+                    return Err(e);
+                }
+                Ok(()) | Err(_) => break,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}
+
+/// The path of our own cgroup within its hierarchies, as OCI runtimes want it.
+fn cgroup_parent(cgroups: &CgroupRoot, mounts: &[zygote::CgroupMount]) -> Result<String, String> {
+    let dirs = cgroups.dirs();
+    let within = |dir: &PathBuf| {
+        let mount = mounts
+            .iter()
+            .filter(|mount| dir.starts_with(&mount.at))
+            .max_by_key(|mount| mount.at.as_os_str().len())?;
+        Some(
+            mount
+                .root
+                .join(dir.strip_prefix(&mount.at).ok()?)
+                .to_string_lossy()
+                .into_owned(),
+        )
+    };
+    dirs.iter()
+        .find_map(within)
+        .ok_or_else(|| "no cgroup file system found for the runtime".to_owned())
 }
 
 fn listen(state_dir: &Path) -> io::Result<UnixListener> {

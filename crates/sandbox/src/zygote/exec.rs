@@ -13,7 +13,8 @@ use crate::spec::ContainerSpec;
 use crate::sys;
 
 /// The path that is searched when the environment names none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command ready to be executed.
 pub(super) struct Command {

@@ -11,6 +11,7 @@
 mod confine;
 mod exec;
 mod mounts;
+mod oci;
 mod prepare;
 mod rootfs;
 
@@ -41,6 +42,11 @@ pub(crate) enum Says {
     Unshared,
     /// It waits for a spec.
     Ready,
+    /// A foreign runtime has made the container; from here on, this is its first process.
+    Created {
+        /// In the keeper's numbering.
+        pid: u32,
+    },
     /// The next thing it does is `execve`; the end of the stream now means success.
     Executing {
         /// Time spent on the image.
@@ -90,10 +96,15 @@ pub(crate) struct Template {
     /// The system call filter.
     pub(crate) filter: CompiledFilter,
     /// Where the cgroup file systems are mounted.
-    pub(crate) cgroup_mounts: Vec<mounts::CgroupMount>,
+    pub(crate) cgroup_mounts: Vec<CgroupMount>,
+    /// The foreign runtime, when there is one.
+    pub(crate) oci: Option<OciRuntime>,
 }
 
-pub(crate) use mounts::{cgroup_mounts, keep_all_mounts, keep_only_mounts};
+pub(crate) use mounts::{
+    CgroupMount, cgroup_mounts, keep_all_mounts, keep_only_mounts, remove_cgroup_everywhere,
+};
+pub(crate) use oci::{OciRuntime, become_subreaper, stage_outside};
 
 /// A zygote as the keeper holds it.
 #[derive(Debug)]
@@ -152,11 +163,14 @@ pub(crate) fn spawn(
     {
         sys::put_into_slot(fd, slot, true)?;
     }
-    let flags = libc::CLONE_FILES
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS;
+    let kinds = if template.oci.is_some() {
+        libc::CLONE_NEWNS
+    } else {
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS
+    };
+    // A foreign runtime puts the container into its cgroup itself.
+    let group_dirs_fd = group_dirs_fd.filter(|_| template.oci.is_none());
+    let flags = libc::CLONE_FILES | kinds;
     match sys::clone_process(flags, group_dirs_fd)? {
         Cloned::Parent { pid, pidfd } => Ok(Spawned {
             pid,
@@ -237,13 +251,36 @@ fn live(template: &Template, cgroup: &Cgroup) {
         reader: FrameReader::default(),
         writer: FrameWriter::default(),
     };
-    let result = become_container(template, cgroup, &mut channel, &out, &err);
+    let result = match &template.oci {
+        None => become_container(template, cgroup, &mut channel, &out, &err),
+        Some(runtime) => call_runtime(template, runtime, cgroup, &mut channel, [&out, &err]),
+    };
     let Err(failure) = result;
     // The keeper may be gone; there is nobody else to tell.
     let _ = channel.say(&Says::Failed(failure));
 }
 
 enum Never {}
+
+fn call_runtime(
+    template: &Template,
+    runtime: &OciRuntime,
+    cgroup: &Cgroup,
+    channel: &mut Channel,
+    outputs: [&OwnedFd; 2],
+) -> Result<Never, Failure> {
+    let host = FailReason::Host;
+    channel
+        .say(&Says::Unshared)
+        .step(host, "answer the keeper")?;
+    sys::close_on_exec_from(3).step(host, "mark descriptors")?;
+    oci::prepare(template, runtime, cgroup)?;
+    channel.say(&Says::Ready).step(host, "answer the keeper")?;
+    let spec = channel.spec();
+    sys::reset_signals();
+    oci::start(template, runtime, cgroup, &spec, channel, outputs)?;
+    sys::exit_now(0)
+}
 
 fn become_container(
     template: &Template,

@@ -117,6 +117,26 @@ pub(crate) fn keep_all_mounts() -> io::Result<()> {
     )?)
 }
 
+/// Removes an empty cgroup and the empty ones right below it from every hierarchy: a foreign runtime makes them in all there are,
+/// and leaves the upper ones.
+pub(crate) fn remove_cgroup_everywhere(path: &str) -> io::Result<()> {
+    for line in mount_lines()?
+        .into_iter()
+        .filter(|line| line.kind.starts_with("cgroup"))
+    {
+        let Ok(within) = Path::new(path).strip_prefix(&line.root) else {
+            continue;
+        };
+        let dir = line.at.join(within);
+        for below in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            // Control files are no directories, and stay.
+            let _ = fs::remove_dir(below.path());
+        }
+        let _ = fs::remove_dir(&dir);
+    }
+    Ok(())
+}
+
 /// Mounts a file system.
 pub(crate) fn mount_new(kind: &str, at: &Path, flags: MountFlags, data: &str) -> io::Result<()> {
     let data = CString::new(data)?;

@@ -27,7 +27,7 @@ pub(super) struct Prepared {
 }
 
 /// Files in `/proc` and `/sys` that tell about or control the host: hidden, as Docker hides them.
-const MASKED: [&str; 13] = [
+pub(super) const MASKED: [&str; 13] = [
     "proc/acpi",
     "proc/asound",
     "proc/interrupts",
@@ -44,7 +44,7 @@ const MASKED: [&str; 13] = [
 ];
 
 /// Parts of `/proc` that stay visible and lose their write access.
-const READ_ONLY: [&str; 5] = [
+pub(super) const READ_ONLY: [&str; 5] = [
     "proc/bus",
     "proc/fs",
     "proc/irq",
@@ -52,7 +52,7 @@ const READ_ONLY: [&str; 5] = [
     "proc/sysrq-trigger",
 ];
 
-const NO_EXEC: MountFlags = MountFlags::NOSUID
+pub(super) const NO_EXEC: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
 
@@ -121,7 +121,7 @@ pub(super) fn prepare(template: &Template, cgroup: &Cgroup) -> Result<Prepared, 
     })
 }
 
-fn make_dir(path: &Path, mode: u32, owner: u32) -> io::Result<()> {
+pub(super) fn make_dir(path: &Path, mode: u32, owner: u32) -> io::Result<()> {
     mkdirat(CWD, path, Mode::from_raw_mode(mode))?;
     chmodat(
         CWD,
@@ -133,7 +133,7 @@ fn make_dir(path: &Path, mode: u32, owner: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn network() -> io::Result<()> {
+pub(super) fn network() -> io::Result<()> {
     sys::loopback_up()?;
     // Any user may listen on any port and ping, as on Docker; the network is the instance's own.
     fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;

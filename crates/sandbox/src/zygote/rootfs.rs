@@ -57,10 +57,10 @@ pub(super) fn assemble(template: &Template, spec: &ContainerSpec) -> Result<Owne
 fn size_writable_layer(stage: &Path, memory_bytes: u64) -> io::Result<()> {
     // A file costs at least about a kilobyte of kernel memory, so this many is more than the limit can hold anyway.
     let data = if memory_bytes == 0 {
-        "mode=0700".to_owned()
+        "size=50%".to_owned()
     } else {
         format!(
-            "mode=0700,size={memory_bytes},nr_inodes={}",
+            "size={memory_bytes},nr_inodes={}",
             (memory_bytes / 1024).max(1024)
         )
     };

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use lauf_sandbox::FailReason;
 use lauf_sandbox::spool::Stream;
+use lauf_sandbox::{FailReason, StartError};
 
 use crate::harness::{Story, World, code};
 use crate::host;
@@ -84,10 +84,19 @@ async fn commands_that_cannot_run(w: &mut World) {
     assert_eq!(reason, FailReason::CommandNotFound, "{text}");
     let (reason, text) = w.fails(w.command(&["/data.txt"])).await;
     assert_eq!(reason, FailReason::NotExecutable, "{text}");
-    let (reason, text) = w.fails(w.command(&["/garbage"])).await;
-    assert_eq!(reason, FailReason::NotExecutable, "{text}");
-    let (reason, text) = w.fails(w.command(&["/script-without-interpreter"])).await;
-    assert_eq!(reason, FailReason::CommandNotFound, "{text}");
+    // Runtimes find these out too late to refuse; there, they are exits.
+    for (command, wanted) in [
+        ("/garbage", FailReason::NotExecutable),
+        ("/script-without-interpreter", FailReason::CommandNotFound),
+    ] {
+        if w.own() {
+            let (reason, text) = w.fails(w.command(&[command])).await;
+            assert_eq!(reason, wanted, "{text}");
+        } else {
+            let (exit, _) = w.run(w.command(&[command])).await;
+            assert_ne!(code(&exit), 0);
+        }
+    }
     let mut spec = w.probe(&[]);
     spec.layers = vec!["/no/such/layer".into()];
     let (reason, text) = w.fails(spec).await;
@@ -383,7 +392,12 @@ ls /proc/self/fd | grep -vE '^[0123]$' | sed s/^/BAD\ fd\ /
 for p in /proc/[0-9]*; do echo process ${p#/proc/}; done | grep -vE 'process (1|[3-9]|[1-9][0-9]+)$'
 echo end
 "#;
-    let mut spec = w.script(&script.replace("| sed", "| busybox sed"));
+    let mut script = script.replace("| sed", "| busybox sed");
+    if !w.own() {
+        // runc leaves the folder above the groups writable: a tmpfs of the container's, and no cgroup.
+        script = script.replace("/sys/fs/cgroup /sys", "/sys");
+    }
+    let mut spec = w.script(&script);
     spec.pids_max = 200;
     let (exit, lines) = w.run(spec).await;
     assert_eq!(code(&exit), 0, "{lines:?}");
@@ -473,9 +487,17 @@ async fn an_image_full_of_traps(w: &mut World) {
     let (reason, text) = w.fails(magic).await;
     assert_eq!(reason, FailReason::BadCwd, "{text}");
     for mount_point in ["proc", "dev", "sys"] {
-        let (reason, text) = w.fails(trap(w, mount_point, mount_point, "/tmp")).await;
-        assert_eq!(reason, FailReason::Mount, "{text}");
-        assert!(text.contains(mount_point), "{text}");
+        let spec = trap(w, mount_point, mount_point, "/tmp");
+        let id = spec.id.clone();
+        match w.client().start(spec).await {
+            Err(StartError::Failed { reason, text }) => {
+                assert_eq!(reason, FailReason::Mount, "{text}");
+                assert!(text.contains(mount_point), "{text}");
+            }
+            // Other runtimes follow some links, inside of the image.
+            Ok(_) if !w.own() => drop(w.exit_of(&id).await),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
