@@ -6,7 +6,15 @@
 
 mod connection;
 mod event_loop;
+mod exits;
+mod foreign;
 mod item;
+mod memory;
+mod output;
+mod pool;
+mod requests;
+mod shutdown;
+mod starts;
 mod sweep;
 
 use std::ffi::OsString;

@@ -1,0 +1,320 @@
+//! A start, from the request to the running command.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::item::{Running, START_LIMIT, Start, State, Waiting};
+use crate::cgroup::Limits;
+use crate::clock;
+use crate::protocol::{FailReason, Phases, Reply};
+use crate::spec::ContainerSpec;
+use crate::zygote::{Failure, Says};
+
+use super::event_loop::Keeper;
+use super::requests::info;
+
+/// Starts that may wait for a zygote; more are refused as [`FailReason::Busy`].
+const MAX_WAITING: usize = 10_000;
+
+impl Keeper {
+    pub(super) fn refuse(&mut self, asker: u64, seq: u64, failure: &Failure) {
+        if self.connection.as_ref().is_some_and(|c| c.serial == asker) {
+            self.say(
+                &Reply::StartFailed {
+                    seq,
+                    reason: failure.reason,
+                    text: failure.text.clone(),
+                },
+                Vec::new(),
+            );
+        }
+    }
+
+    pub(super) fn on_start(&mut self, asker: u64, seq: u64, spec: Box<ContainerSpec>) {
+        let known = self.by_id.contains_key(&spec.id)
+            || self.exits.iter().any(|exit| exit.id == spec.id)
+            || self
+                .waiting
+                .iter()
+                .any(|waiting| waiting.spec.id == spec.id);
+        let refusal = if let Err(e) = spec.validate() {
+            Some(Failure::new(FailReason::InvalidSpec, e.to_string()))
+        } else if known {
+            Some(Failure::new(
+                FailReason::IdInUse,
+                format!("instance {} exists already", spec.id),
+            ))
+        } else if self.shutting_down {
+            Some(Failure::new(
+                FailReason::Busy,
+                "the keeper is shutting down",
+            ))
+        } else if self.waiting.len() >= MAX_WAITING {
+            Some(Failure::new(
+                FailReason::Busy,
+                format!("{MAX_WAITING} starts are waiting already"),
+            ))
+        } else {
+            None
+        };
+        if let Some(failure) = refusal {
+            self.refuse(asker, seq, &failure);
+            return;
+        }
+        self.waiting.push_back(Waiting {
+            seq,
+            asker,
+            spec,
+            begun: clock::monotonic(),
+        });
+        self.match_waiting();
+    }
+
+    pub(super) fn match_waiting(&mut self) {
+        while !self.waiting.is_empty() {
+            let Some(serial) = self.ready.pop_front() else {
+                return;
+            };
+            let Some(waiting) = self.waiting.pop_front() else {
+                return;
+            };
+            self.hand_over(serial, waiting);
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, serial: u64, waiting: Waiting) {
+        let Some(item) = self.items.get_mut(&serial) else {
+            self.waiting.push_front(waiting);
+            return;
+        };
+        let begun = clock::monotonic();
+        let Waiting {
+            seq,
+            asker,
+            spec,
+            begun: asked,
+        } = waiting;
+        let limits = Limits {
+            cpu_millis: spec.cpu_millis,
+            memory_bytes: spec.memory_bytes,
+            pids_max: spec.pids_max,
+        };
+        let State::Ready { control, .. } = &item.state else {
+            self.waiting.push_front(Waiting {
+                seq,
+                asker,
+                spec,
+                begun: asked,
+            });
+            return;
+        };
+        let handed = item
+            .cgroup
+            .set_limits(&limits)
+            .map_err(|e| e.to_string())
+            .and_then(|()| {
+                control
+                    .send(&spec)
+                    .map_err(|e| format!("hand the spec over: {e}"))
+            });
+        if let Err(text) = handed {
+            let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
+            self.refuse(asker, seq, &Failure::new(FailReason::Host, text));
+            return;
+        }
+        let now = clock::monotonic();
+        let wait = begun - asked;
+        let spec = *spec;
+        let start = Box::new(Start {
+            seq,
+            asker,
+            id: spec.id.clone(),
+            labels: spec.labels,
+            stop_signal: spec.stop_signal,
+            begun: asked,
+            deadline: now + START_LIMIT,
+            // A zygote that had to be waited for for longer than this was not waiting for us.
+            phases: Phases {
+                wait,
+                hand_over: now - begun,
+                pooled: wait < Duration::from_micros(100),
+                ..Phases::default()
+            },
+            executing: false,
+            created: false,
+            silent: false,
+            failure: None,
+        });
+        if let State::Ready { control, netns } = std::mem::replace(&mut item.state, State::Changing)
+        {
+            item.state = State::Starting {
+                control,
+                netns,
+                start,
+            };
+            self.starting += 1;
+        }
+        self.by_id.insert(spec.id, serial);
+    }
+
+    pub(super) fn on_control(&mut self, serial: u64) {
+        let Some(item) = self.items.get_mut(&serial) else {
+            return;
+        };
+        if matches!(&item.state, State::Starting { start, .. } if start.silent) {
+            return;
+        }
+        let control = match &mut item.state {
+            State::Preparing { control, .. }
+            | State::Ready { control, .. }
+            | State::Starting { control, .. } => control,
+            State::Running(_) | State::Changing => return,
+        };
+        let (said, ended) = control.read().unwrap_or_else(|e| {
+            (
+                vec![Says::Failed(Failure::new(
+                    FailReason::Host,
+                    format!("listen to an instance: {e}"),
+                ))],
+                true,
+            )
+        });
+        for message in said {
+            match message {
+                Says::Unshared => self.release_slots(serial),
+                Says::Ready => self.on_ready(serial),
+                Says::Executing { rootfs, confine } => {
+                    if let Some(start) = self.starting(serial) {
+                        start.executing = true;
+                        start.phases.rootfs = rootfs;
+                        start.phases.confine = confine;
+                    }
+                }
+                Says::Created { pid } => self.on_created(serial, pid),
+                Says::Failed(failure) => {
+                    if self.template.oci.is_some()
+                        && let Some(item) = self.items.get(&serial)
+                    {
+                        // The container may exist by now; without its command it is of no use.
+                        let _ = item.cgroup.kill_all();
+                    }
+                    if let Some(start) = self.starting(serial) {
+                        start.failure = Some(failure);
+                    } else {
+                        self.on_pool_failure(&failure);
+                    }
+                }
+            }
+        }
+        let start_told = ended && self.starting(serial).is_some();
+        if let Some(start) = self.starting(serial).filter(|_| ended) {
+            start.silent = true;
+            if start.executing && start.failure.is_none() {
+                self.on_started(serial);
+            }
+        }
+        if start_told && self.template.oci.is_some() {
+            // The container may have come to its end in the meantime.
+            self.on_exit(serial);
+            return;
+        }
+        // Otherwise the process is about to end, which tells the rest.
+        if ended
+            && let Some(item) = self.items.get(&serial)
+            && let State::Preparing { control, .. }
+            | State::Ready { control, .. }
+            | State::Starting { control, .. } = &item.state
+        {
+            let _ = epoll::delete(&self.epoll, control.socket());
+        }
+    }
+
+    pub(super) fn starting(&mut self, serial: u64) -> Option<&mut Start> {
+        match self.items.get_mut(&serial).map(|item| &mut item.state) {
+            Some(State::Starting { start, .. }) => Some(start),
+            _ => None,
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, serial: u64) {
+        let Some(item) = self.items.get_mut(&serial) else {
+            return;
+        };
+        let netns = match File::open(format!("/proc/{}/ns/net", item.pid)) {
+            Ok(file) => OwnedFd::from(file),
+            // It has died; its exit tells the rest.
+            Err(_) => return,
+        };
+        if let Some(network) = &mut self.network {
+            match network.attach(netns.as_fd()) {
+                Ok(lease) => item.lease = Some(lease),
+                Err(e) => {
+                    let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
+                    self.on_pool_failure(&Failure::new(
+                        FailReason::Host,
+                        format!("attach an instance to the network: {e}"),
+                    ));
+                    return;
+                }
+            }
+        }
+        if let State::Preparing { control, .. } =
+            std::mem::replace(&mut item.state, State::Changing)
+        {
+            item.state = State::Ready { control, netns };
+            self.preparing -= 1;
+            self.failures = 0;
+            self.ready.push_back(serial);
+        }
+    }
+
+    pub(super) fn on_started(&mut self, serial: u64) {
+        let Some(item) = self.items.get_mut(&serial) else {
+            return;
+        };
+        let State::Starting { netns, start, .. } =
+            std::mem::replace(&mut item.state, State::Changing)
+        else {
+            return;
+        };
+        self.starting -= 1;
+        let mut start = *start;
+        start.phases.total = clock::monotonic() - start.begun;
+        let running = Running {
+            id: start.id,
+            labels: start.labels,
+            stop_signal: start.stop_signal,
+            started_at: clock::wall_nanos(),
+            frozen: false,
+            oom_event: None,
+            oom_kills: 0,
+            stood_in_for: None,
+        };
+        let info = info(&running, item.pid, item.lease.as_ref().map(|l| l.ip));
+        item.state = State::Running(Box::new(running));
+        if self
+            .connection
+            .as_ref()
+            .is_some_and(|c| c.serial == start.asker)
+        {
+            self.say(
+                &Reply::Started {
+                    seq: start.seq,
+                    info,
+                    phases: start.phases,
+                },
+                vec![netns],
+            );
+            // Now, not at the end of the turn: somebody's request is waiting for it.
+            self.flush();
+        } else if let Some(item) = self.items.get(&serial) {
+            // Who asked is gone, and whoever came instead does not know of it.
+            let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
+        }
+        self.watch_oom(serial);
+    }
+}
