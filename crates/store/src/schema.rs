@@ -156,7 +156,7 @@ fn prepare(conn: &mut Connection, path: &Path) -> rusqlite::Result<Result<(), Op
     })
 }
 
-pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
+pub(crate) fn open_error(path: &Path, error: &Error) -> OpenError {
     let path = path.to_owned();
     let reason = error.to_string();
     match error.sqlite_error_code() {
