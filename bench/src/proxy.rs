@@ -219,7 +219,7 @@ fn nginx_to(
         format!("{d}/{name}.access buffer=64k flush=1s")
     };
     let config = format!(
-        "daemon off; worker_processes 1; pid {d}/{name}.pid; error_log {d}/{name}.log crit;\n\
+        "daemon off; master_process off; pid {d}/{name}.pid; error_log {d}/{name}.log crit;\n\
          events {{ worker_connections 4096; }}\n\
          http {{ access_log {}; keepalive_requests 100000000; client_body_temp_path {d}/b; proxy_temp_path {d}/p;\n\
          fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u; scgi_temp_path {d}/s; {upstream}\n\
