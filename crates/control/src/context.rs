@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lauf_engine::ImageResolver;
-use lauf_gateway::{Access, Fleet, InvokerCheck, RevisionConfig, ServiceRoute, Target};
+use lauf_gateway::{Access, Denied, Fleet, InvokerCheck, RevisionConfig, RevisionPool, ServiceRoute};
 use lauf_iam::Iam;
 use lauf_model::url::Site;
 use lauf_model::{Clock, Policy, Revision, RevisionKey, Service, ServiceKey, TrafficStatus};
@@ -102,13 +102,13 @@ impl Context {
         key: &RevisionKey,
         revision: &Revision,
         counts: Counts,
-    ) -> Arc<lauf_gateway::RevisionPool> {
+    ) -> Arc<RevisionPool> {
         self.fleet.ensure(RevisionConfig {
             key: key.clone(),
             image_digest: revision.status.image_digest.clone(),
             spec: revision.spec.clone(),
             min: counts.min,
-            max: counts.max,
+            max: Some(counts.max),
             manual: counts.manual,
             idle_timeout: self.idle_timeout,
         })
@@ -150,19 +150,16 @@ impl Context {
                 });
             }
         }
-        let route = |targets: Vec<Target>| {
+        let route = |targets: Vec<(u32, Arc<RevisionPool>)>| {
             Arc::new(ServiceRoute {
                 key: key.clone(),
                 access: access.clone(),
+                ingress: service.spec.ingress,
                 targets,
             })
         };
-        let target = |t: &TrafficStatus, percent| {
-            Some(Target {
-                percent,
-                pool: Arc::clone(pools.get(&t.revision)?),
-            })
-        };
+        let target =
+            |t: &TrafficStatus, percent| Some((percent, Arc::clone(pools.get(&t.revision)?)));
         let shares = served
             .iter()
             .filter(|t| t.percent > 0)
@@ -184,14 +181,9 @@ struct PolicyCheck {
 }
 
 impl InvokerCheck for PolicyCheck {
-    fn check(&self, authorization: Option<&str>) -> Result<(), lauf_model::Status> {
-        let caller = self.iam.authenticate(authorization)?;
-        if self.iam.may_invoke(&caller, &self.policy) {
-            return Ok(());
-        }
-        Err(lauf_model::Status::new(
-            lauf_model::Code::PermissionDenied,
-            format!("'{}' may not invoke this service.", caller.principal),
-        ))
+    fn check(&self, _service: &ServiceKey, _host: &str, token: Option<&str>) -> Result<(), Denied> {
+        let token = token.ok_or(Denied::Forbidden)?;
+        let caller = self.iam.bearer(token).map_err(|_| Denied::Unauthenticated)?;
+        if self.iam.may_invoke(&caller, &self.policy) { Ok(()) } else { Err(Denied::Forbidden) }
     }
 }

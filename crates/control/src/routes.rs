@@ -37,7 +37,10 @@ impl Routes {
 
     /// Under the lock, so that tables are published in the order they were made.
     fn publish(&self, services: &HashMap<ServiceKey, Hosts>) {
-        let table: RouteTable = services.values().flatten().cloned().collect();
+        let mut table = RouteTable::new();
+        for (host, route) in services.values().flatten() {
+            table.insert(host, Arc::clone(route));
+        }
         self.gateway.publish(table);
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
 use crate::{
-    Endpoint, Engine, Exit, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState,
+    Endpoint, Engine, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState,
     StartError, StartPhases, command, fault, health, startup,
 };
 
@@ -28,6 +28,8 @@ const PIDS_MAX: u32 = 8192;
 
 /// What the engine has to say about an instance to the person who owns it.
 pub trait InstanceLog: Send + Sync + 'static {
+    /// From now on there may be output of this instance. Said again at adoption.
+    fn starting(&self, spec: &InstanceSpec);
     /// One line of the platform's own log about an instance.
     fn system(&self, spec: &InstanceSpec, warning: bool, text: &str);
     /// Containers wrote something: read the spool.
@@ -278,6 +280,7 @@ impl Engine for LocalEngine {
         let container = inner.container_spec(&spec, &image)?;
         let image_done = inner.clock.monotonic();
 
+        inner.log.starting(&spec);
         let entry = inner.table.insert(&spec.id);
         let mut abandon = Abandon {
             engine: Some(self.clone()),
@@ -331,7 +334,9 @@ impl Engine for LocalEngine {
             }
         }
         match keeper.kill(&sandbox_id).await {
-            Ok(()) => drop(entry.exited().await),
+            Ok(()) => {
+                entry.exited().await;
+            }
             // The keeper does not know it: it has exited, or the keeper is gone and with it the
             // instance. Either way the event is on its way or was here.
             Err(error) => tracing::debug!(instance = %id, %error, "kill found nothing"),
@@ -357,6 +362,7 @@ impl Engine for LocalEngine {
                 }
                 continue;
             };
+            inner.log.starting(&spec);
             let entry = inner.table.insert(&spec.id);
             let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
             // The old server may have died before the instance was ready, so the probe decides

@@ -72,7 +72,15 @@ impl Iam {
                  Bearer TOKEN' with the token that `lauf token` prints.",
             ));
         };
-        if presented(header).is_some_and(|token| self.admin.matches(&token)) {
+        self.bearer(&presented(header).unwrap_or_default())
+    }
+
+    /// Tells whose token this is.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`] when it is nobody's.
+    pub fn bearer(&self, token: &str) -> Result<Caller, Status> {
+        if self.admin.matches(token) {
             return Ok(Caller {
                 principal: self.principal.clone(),
             });

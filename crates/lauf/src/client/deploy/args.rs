@@ -1,0 +1,255 @@
+//! What can be typed after `lauf deploy`, and what it means as a change to a service.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::client::pairs;
+
+const EXAMPLES: &str = "\
+Examples:
+  Put an image on the web, for everybody:
+    lauf deploy hello --image hello --allow-unauthenticated
+
+  Change one setting; everything else stays:
+    lauf deploy hello --memory 1Gi
+
+  Try a new revision under an address of its own, without traffic:
+    lauf deploy hello --image hello:v2 --no-traffic --tag green
+    lauf traffic hello --to LATEST=100";
+
+/// Arguments of `lauf deploy`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DeployArgs {
+    /// The service's name
+    pub(super) name: String,
+    /// The container image; may be left out when the service exists
+    #[arg(long, short)]
+    pub(super) image: Option<String>,
+
+    /// An environment variable; the others stay. May be given more than once
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Container")]
+    env: Vec<String>,
+    /// All environment variables: those not named are removed
+    #[arg(long, value_name = "NAME=VALUE,...", help_heading = "Container")]
+    set_env_vars: Vec<String>,
+    /// Environment variables to set; the others stay
+    #[arg(long, value_name = "NAME=VALUE,...", help_heading = "Container")]
+    update_env_vars: Vec<String>,
+    /// Environment variables to remove
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        help_heading = "Container"
+    )]
+    remove_env_vars: Vec<String>,
+    /// Remove all environment variables
+    #[arg(long, help_heading = "Container", conflicts_with = "set_env_vars")]
+    clear_env_vars: bool,
+    /// The command instead of the image's: words or a JSON array; empty for the image's own
+    #[arg(
+        long,
+        value_name = "WORDS",
+        help_heading = "Container",
+        allow_hyphen_values = true
+    )]
+    command: Option<String>,
+    /// The arguments instead of the image's: words or a JSON array; empty for the image's own
+    #[arg(
+        long,
+        value_name = "WORDS",
+        help_heading = "Container",
+        allow_hyphen_values = true
+    )]
+    args: Option<String>,
+    /// The working directory instead of the image's
+    #[arg(long, value_name = "PATH", help_heading = "Container")]
+    working_dir: Option<String>,
+    /// The port the container listens on, told to it as PORT
+    #[arg(long, value_name = "NUMBER", help_heading = "Container")]
+    port: Option<u16>,
+    /// The container speaks HTTP/2 without TLS (gRPC does)
+    #[arg(long, help_heading = "Container", overrides_with = "no_use_http2")]
+    use_http2: bool,
+    /// The container speaks HTTP/1.1
+    #[arg(long, help_heading = "Container", overrides_with = "use_http2")]
+    no_use_http2: bool,
+
+    /// CPUs of an instance, such as 1, 2 or 500m
+    #[arg(long, value_name = "CPU", help_heading = "Resources and scaling")]
+    cpu: Option<String>,
+    /// Memory of an instance, such as 512Mi or 2Gi
+    #[arg(long, value_name = "SIZE", help_heading = "Resources and scaling")]
+    memory: Option<String>,
+    /// Requests that one instance serves at the same time
+    #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
+    concurrency: Option<u32>,
+    /// How long a request may take, such as 30s, 5m or 300
+    #[arg(long, value_name = "DURATION", help_heading = "Resources and scaling")]
+    timeout: Option<String>,
+    /// Instances kept running without requests
+    #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
+    min_instances: Option<u32>,
+    /// Instances at most
+    #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
+    max_instances: Option<u32>,
+
+    /// Everybody may call the service
+    #[arg(
+        long,
+        help_heading = "Access and traffic",
+        overrides_with = "no_allow_unauthenticated"
+    )]
+    allow_unauthenticated: bool,
+    /// Only callers with a token may call the service
+    #[arg(
+        long,
+        help_heading = "Access and traffic",
+        overrides_with = "allow_unauthenticated"
+    )]
+    no_allow_unauthenticated: bool,
+    /// The new revision gets no traffic yet
+    #[arg(long, help_heading = "Access and traffic")]
+    pub(super) no_traffic: bool,
+    /// A tag for the new revision, which gives it an address of its own
+    #[arg(long, value_name = "TAG", help_heading = "Access and traffic")]
+    pub(super) tag: Option<String>,
+
+    /// The account the service runs as
+    #[arg(long, value_name = "EMAIL", help_heading = "Description")]
+    service_account: Option<String>,
+    /// A label of the service and its revisions. May be given more than once
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Description")]
+    label: Vec<String>,
+    /// Labels to set; the others stay
+    #[arg(
+        long,
+        visible_alias = "update-labels",
+        value_name = "NAME=VALUE,...",
+        help_heading = "Description"
+    )]
+    labels: Vec<String>,
+    /// Labels to remove
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        help_heading = "Description"
+    )]
+    remove_labels: Vec<String>,
+    /// A sentence about the service
+    #[arg(long, value_name = "TEXT", help_heading = "Description")]
+    description: Option<String>,
+
+    /// Do not wait until the revision is ready
+    #[arg(long = "async")]
+    pub(super) no_wait: bool,
+}
+
+/// What `lauf deploy` shall change; `None` and empty leave things as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) image: Option<String>,
+    pub(super) clear_env: bool,
+    pub(super) set_env: Vec<(String, String)>,
+    pub(super) remove_env: Vec<String>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) args: Option<Vec<String>>,
+    pub(super) working_dir: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) http2: Option<bool>,
+    pub(super) cpu: Option<String>,
+    pub(super) memory: Option<String>,
+    pub(super) concurrency: Option<u32>,
+    pub(super) timeout_seconds: Option<u64>,
+    pub(super) min_instances: Option<u32>,
+    pub(super) max_instances: Option<u32>,
+    pub(super) service_account: Option<String>,
+    pub(super) set_labels: Vec<(String, String)>,
+    pub(super) remove_labels: Vec<String>,
+    pub(super) description: Option<String>,
+    pub(super) no_traffic: bool,
+    pub(super) tag: Option<String>,
+}
+
+impl DeployArgs {
+    /// Whether everybody shall be let in, or nobody without a token; `None` leaves it.
+    pub(super) fn open(&self) -> Option<bool> {
+        match (self.allow_unauthenticated, self.no_allow_unauthenticated) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// What the arguments mean.
+    pub(super) fn change(&self) -> Result<Change> {
+        let mut set_env = pairs::list("--set-env-vars", &self.set_env_vars)?;
+        set_env.extend(pairs::list("--update-env-vars", &self.update_env_vars)?);
+        set_env.extend(pairs::single("--env", &self.env)?);
+        let mut set_labels = pairs::list("--labels", &self.labels)?;
+        set_labels.extend(pairs::single("--label", &self.label)?);
+        let words = |option: &str, text: &Option<String>| {
+            text.as_deref()
+                .map(|text| pairs::words(option, text))
+                .transpose()
+        };
+        Ok(Change {
+            image: self.image.clone(),
+            clear_env: self.clear_env_vars || !self.set_env_vars.is_empty(),
+            set_env,
+            remove_env: self.remove_env_vars.clone(),
+            command: words("--command", &self.command)?,
+            args: words("--args", &self.args)?,
+            working_dir: self.working_dir.clone(),
+            port: self.port,
+            http2: match (self.use_http2, self.no_use_http2) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            cpu: self.cpu.clone(),
+            memory: self.memory.clone(),
+            concurrency: self.concurrency,
+            timeout_seconds: self.timeout.as_deref().map(seconds).transpose()?,
+            min_instances: self.min_instances,
+            max_instances: self.max_instances,
+            service_account: self.service_account.clone(),
+            set_labels,
+            remove_labels: self.remove_labels.clone(),
+            description: self.description.clone(),
+            no_traffic: self.no_traffic,
+            tag: self.tag.clone(),
+        })
+    }
+}
+
+/// Reads `300`, `300s`, `5m` or `1h`.
+fn seconds(text: &str) -> Result<u64> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((i, 's')) => (&text[..i], 1),
+        Some((i, 'm')) => (&text[..i], 60),
+        Some((i, 'h')) => (&text[..i], 3600),
+        _ => (text, 1),
+    };
+    match number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)) {
+        Some(seconds) => Ok(seconds),
+        None => bail!("--timeout takes a duration such as 30s or 5m, not '{text}'."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(seconds("300").unwrap(), 300);
+        assert_eq!(seconds("30s").unwrap(), 30);
+        assert_eq!(seconds("5m").unwrap(), 300);
+        for wrong in ["", "s", "1.5m", "-1", "5 m", "é"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The settings of `lauf up`: what was typed, set in the environment or written in the file
+//! ([`UpArgs`]), and what it means ([`Settings`]).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Deserialize;
+
+/// As typed. Each has a variable `LAUF_...` and, in the file, a key of the same name with `_` for
+/// `-`. The command line wins over the environment, and that over the file.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UpArgs {
+    /// A TOML file with settings [default: DATA/lauf.toml, if there is one].
+    #[arg(long, env = "LAUF_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8080].
+    #[arg(long, env = "LAUF_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// The domain of services' URLs [default: run.localhost].
+    #[arg(long, env = "LAUF_DOMAIN", value_name = "NAME")]
+    domain: Option<String>,
+    /// The regions served, the first being the default one [default: us-central1].
+    #[arg(long, env = "LAUF_REGIONS", value_name = "NAME", value_delimiter = ',')]
+    regions: Option<Vec<String>>,
+    /// The project made at the first start [default: demo].
+    #[arg(long, env = "LAUF_DEFAULT_PROJECT", value_name = "ID")]
+    default_project: Option<String>,
+    /// Stop instances after this long without a request [default: 15m].
+    #[arg(long, env = "LAUF_IDLE_TIMEOUT", value_name = "DURATION")]
+    idle_timeout: Option<String>,
+    /// What starts containers: `own`, or the path of an OCI runtime such as runc or runsc
+    /// [default: own].
+    #[arg(long, env = "LAUF_RUNTIME", value_name = "RUNTIME")]
+    runtime: Option<String>,
+    /// Arguments put before the OCI runtime's subcommand, such as --network=host for runsc.
+    #[arg(long, env = "LAUF_RUNTIME_ARGS", value_name = "ARG", value_delimiter = ' ', allow_hyphen_values = true)]
+    runtime_args: Option<Vec<String>>,
+    /// Prepared sandboxes that wait for a container [default: 8].
+    #[arg(long, env = "LAUF_POOL", value_name = "N")]
+    pool: Option<u32>,
+    /// Whether instances reach the outside: true, false [default: true where nft is installed].
+    #[arg(long, env = "LAUF_EGRESS", value_name = "BOOL")]
+    egress: Option<bool>,
+    /// Data-plane threads [default: one a core].
+    #[arg(long, env = "LAUF_THREADS", value_name = "N")]
+    threads: Option<usize>,
+    /// Registries asked for names without a host, after the own one; empty for none
+    /// [default: docker.io].
+    #[arg(long, env = "LAUF_SHORT_NAME_REGISTRIES", value_name = "HOST", value_delimiter = ',')]
+    short_name_registries: Option<Vec<String>>,
+    /// The most bytes of logs kept, in MiB [default: 1024].
+    #[arg(long, env = "LAUF_LOG_MIB", value_name = "MIB")]
+    log_mib: Option<u64>,
+}
+
+/// What they mean.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) domain: String,
+    pub(crate) regions: Vec<String>,
+    pub(crate) default_project: String,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) runtime: lauf_sandbox::Runtime,
+    pub(crate) pool: u32,
+    pub(crate) egress: Option<bool>,
+    pub(crate) threads: usize,
+    pub(crate) short_name_registries: Vec<String>,
+    pub(crate) log_bytes: u64,
+}
+
+impl Settings {
+    /// Puts command line and environment (which clap has read) over the file, over the defaults.
+    pub(crate) fn new(data: &Path, typed: &UpArgs) -> anyhow::Result<Self> {
+        let file = file(data, typed.config.as_deref())?;
+        let domain = typed.domain.clone().or(file.domain).unwrap_or_else(|| "run.localhost".into());
+        let domain = domain.trim_matches('.').to_ascii_lowercase();
+        let regions = typed.regions.clone().or(file.regions).unwrap_or_default();
+        let regions = if regions.is_empty() { vec!["us-central1".to_owned()] } else { regions };
+        for (name, setting) in regions.iter().map(|r| (r, "regions")).chain([(&domain, "domain")]) {
+            if name.is_empty()
+                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+            {
+                bail!("{setting}: '{name}' must be lowercase letters, digits, hyphens and dots");
+            }
+        }
+        let idle = typed.idle_timeout.clone().or(file.idle_timeout);
+        let runtime = typed.runtime.clone().or(file.runtime).unwrap_or_else(|| "own".into());
+        let runtime = match runtime.as_str() {
+            "own" => lauf_sandbox::Runtime::Own,
+            program => lauf_sandbox::Runtime::Oci {
+                path: find_program(program)
+                    .with_context(|| format!("runtime: there is no program '{program}'"))?,
+                args: typed.runtime_args.clone().or(file.runtime_args).unwrap_or_default(),
+            },
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let data = std::path::absolute(data)?;
+        Ok(Self {
+            data,
+            listen: typed.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 8080).into()),
+            domain,
+            regions,
+            default_project: typed
+                .default_project
+                .clone()
+                .or(file.default_project)
+                .unwrap_or_else(|| "demo".into()),
+            idle_timeout: idle.map_or(Ok(Duration::from_secs(15 * 60)), |text| duration(&text))?,
+            runtime,
+            pool: typed.pool.or(file.pool).unwrap_or(8).clamp(1, 1024),
+            egress: typed.egress.or(file.egress),
+            threads: typed.threads.or(file.threads).unwrap_or(cores).max(1),
+            short_name_registries: typed
+                .short_name_registries
+                .clone()
+                .or(file.short_name_registries)
+                .unwrap_or_else(|| vec!["docker.io".into()])
+                .into_iter()
+                .filter(|host| !host.is_empty())
+                .collect(),
+            log_bytes: typed.log_mib.or(file.log_mib).unwrap_or(1024).max(16) << 20,
+        })
+    }
+}
+
+fn file(data: &Path, named: Option<&Path>) -> anyhow::Result<UpArgs> {
+    let path = named.map_or_else(|| data.join("lauf.toml"), Path::to_owned);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            toml::from_str(&text).with_context(|| format!("the settings file {}", path.display()))
+        }
+        Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(UpArgs::default())
+        }
+        Err(e) => Err(e).with_context(|| format!("the settings file {}", path.display())),
+    }
+}
+
+/// `90s`, `15m`, `1h`, `500ms`, or a number of seconds.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let parsed = number.parse::<u64>().ok().and_then(|n| match unit {
+        "ms" => Some(Duration::from_millis(n)),
+        "" | "s" => Some(Duration::from_secs(n)),
+        "m" => Some(Duration::from_secs(n.checked_mul(60)?)),
+        "h" => Some(Duration::from_secs(n.checked_mul(3600)?)),
+        _ => None,
+    });
+    parsed.with_context(|| format!("'{text}' is not a duration; write it like 90s, 15m or 1h"))
+}
+
+/// A program by its path, or by its name in `PATH`.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [("5s", 5_000), ("15m", 900_000), ("1h", 3_600_000), ("7", 7_000), ("20ms", 20)] {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(expected), "{text}");
+        }
+        for text in ["", "s", "1d", "-1s", "1.5s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lauf.toml"), "domain = \"file.test\"\nidle_timeout = \"1m\"\n").unwrap();
+        let typed = UpArgs { domain: Some("typed.test".into()), ..UpArgs::default() };
+        let settings = Settings::new(dir.path(), &typed).unwrap();
+        assert_eq!(settings.domain, "typed.test");
+        assert_eq!(settings.idle_timeout, Duration::from_secs(60));
+        fs::write(dir.path().join("lauf.toml"), "domian = \"x\"").unwrap();
+        let error = format!("{:#}", Settings::new(dir.path(), &typed).unwrap_err());
+        assert!(error.contains("domian"), "{error}");
+    }
+}

@@ -1,0 +1,78 @@
+//! What is not a service: the registry and the APIs, told apart by path and host.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request, header};
+use lauf_gateway::{ConnInfo, Face, FaceFuture};
+use lauf_iam::Iam;
+use lauf_image::{Action, AuthError, RegistryAuth};
+use tower::ServiceExt;
+
+/// Both faces behind one door.
+pub(crate) struct Faces {
+    pub(crate) api: Router,
+    pub(crate) registry: Router,
+}
+
+impl Face for Faces {
+    fn serve(&self, request: Request<Body>, info: ConnInfo) -> FaceFuture {
+        let registry = is_registry(&info.host, request.uri().path());
+        let router = if registry { self.registry.clone() } else { self.api.clone() };
+        Box::pin(async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) })
+    }
+}
+
+/// Registry and Cloud Run v2 both live under `/v2/`. Google's hosts tell which is meant; on the
+/// platform's own address the API's paths are the ones below `projects/`, and no registry request
+/// looks like them: those end in `/manifests/...`, `/blobs/...`, `/tags/list` or `/referrers/...`.
+fn is_registry(host: &str, path: &str) -> bool {
+    if host.ends_with(".googleapis.com") {
+        return false;
+    }
+    let Some(rest) = path.strip_prefix("/v2") else { return false };
+    if !(rest.is_empty() || rest.starts_with('/')) {
+        return false;
+    }
+    let api = rest.starts_with("/projects/")
+        && rest.contains("/locations/")
+        && !["/manifests/", "/blobs/", "/tags/list", "/referrers/"].iter().any(|m| rest.contains(m));
+    !api && rest != "/entries:list"
+}
+
+/// The registry is the administrator's.
+pub(crate) struct AdminOnly(pub(crate) Arc<Iam>);
+
+impl RegistryAuth for AdminOnly {
+    fn allow(&self, headers: &HeaderMap, _repo: &str, _action: Action) -> Result<(), AuthError> {
+        let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        match self.0.authenticate(authorization) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(AuthError::Unauthenticated),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_registry;
+
+    #[test]
+    fn the_registry_and_the_api_share_a_prefix() {
+        for (host, path, registry) in [
+            ("localhost", "/v2/", true),
+            ("localhost", "/v2", true),
+            ("localhost", "/v2/hello/manifests/latest", true),
+            ("localhost", "/v2/projects/p/locations/l/manifests/x", true),
+            ("localhost", "/v2/projects/p/locations/l/services", false),
+            ("run.googleapis.com", "/v2/projects/p/locations/l/services", false),
+            ("us-docker.pkg.dev", "/v2/p/r/i/manifests/latest", true),
+            ("localhost", "/v2/entries:list", false),
+            ("localhost", "/apis/serving.knative.dev/v1", false),
+            ("localhost", "/v2beta", false),
+        ] {
+            assert_eq!(is_registry(host, path), registry, "{host} {path}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! From what containers and the platform say to Cloud Logging's entries, and back out again.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::stream;
+use jiff::Timestamp;
+use lauf_api::{LogPage, LogQuery, LogStream, Logs};
+use lauf_engine::{Exit, ExitReason, InstanceLog, InstanceSpec, LocalEngine};
+use lauf_gateway::{FleetEvent, FleetEvents};
+use lauf_model::{Clock, Code, RevisionKey, Status};
+use lauf_observe::{
+    Filter, LogEntry, LogError, LogSink, LogStore, Order, Payload, Query, Resource, Severity,
+    TailEvent, parse_container_line,
+};
+use lauf_sandbox::spool::{Entry, Position, SpoolReader, Stream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Instances whose lines can be told apart. Far more than one machine runs at once, so that late
+/// lines of ended ones still find their revision.
+const REMEMBERED: usize = 50_000;
+/// How much of the spool is read at once, in bytes.
+const READ_BYTES: usize = 1 << 20;
+
+/// The resource that entries about a revision belong to.
+pub(super) fn resource(revision: &RevisionKey) -> Resource {
+    let service = &revision.service;
+    let labels = [
+        ("project_id", &service.project),
+        ("location", &service.region),
+        ("service_name", &service.name),
+        ("revision_name", &revision.revision),
+        ("configuration_name", &service.name),
+    ];
+    Resource {
+        kind: "cloud_run_revision".into(),
+        labels: labels.map(|(name, value)| (name.to_owned(), value.clone())).into(),
+    }
+}
+
+/// The full name of a log of a project: `projects/P/logs/run.googleapis.com%2FNAME`.
+pub(super) fn log_name(project: &str, name: &str) -> String {
+    format!("projects/{project}/logs/run.googleapis.com%2F{name}")
+}
+
+/// Makes entries of what containers write and of what happens to instances.
+pub(crate) struct Journal {
+    sink: LogSink,
+    clock: Arc<dyn Clock>,
+    revisions: Mutex<Remembered>,
+    more: Notify,
+}
+
+#[derive(Default)]
+struct Remembered {
+    by_instance: HashMap<String, Arc<RevisionKey>>,
+    order: VecDeque<String>,
+}
+
+impl Journal {
+    pub(crate) fn new(sink: LogSink, clock: Arc<dyn Clock>) -> Self {
+        Self { sink, clock, revisions: Mutex::default(), more: Notify::new() }
+    }
+
+    fn revision(&self, instance: &str) -> Option<Arc<RevisionKey>> {
+        let remembered = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.by_instance.get(instance).cloned()
+    }
+
+    fn platform(&self, revision: &RevisionKey, instance: &str, severity: Severity, text: String) {
+        let mut entry = LogEntry::new(
+            log_name(&revision.service.project, "varlog%2Fsystem"),
+            resource(revision),
+            self.clock.now(),
+            Payload::Text(text),
+        );
+        entry.severity = severity;
+        entry.labels.insert("instanceId".into(), instance.to_owned());
+        self.sink.push(entry);
+    }
+
+    /// One line of a container.
+    fn line(&self, line: Entry) {
+        let Ok(received) = Timestamp::from_nanosecond(i128::from(line.time)) else { return };
+        let name = match line.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+            Stream::Dropped => {
+                tracing::warn!(
+                    "{} bytes of container output were lost: it came faster than it could be read",
+                    String::from_utf8_lossy(&line.bytes)
+                );
+                return;
+            }
+        };
+        let Some(revision) = self.revision(&line.instance) else {
+            tracing::warn!(instance = %line.instance, "output of an instance that nobody knows");
+            return;
+        };
+        let mut entry = LogEntry::new(
+            log_name(&revision.service.project, name),
+            resource(&revision),
+            received,
+            Payload::Text(String::new()),
+        );
+        entry.labels.insert("instanceId".into(), line.instance);
+        parse_container_line(&line.bytes, received).fill(&mut entry);
+        self.sink.push(entry);
+    }
+}
+
+impl InstanceLog for Journal {
+    fn starting(&self, spec: &InstanceSpec) {
+        let mut remembered = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = spec.id.0.clone();
+        let known = remembered.by_instance.insert(id.clone(), Arc::new(spec.revision.clone()));
+        if known.is_none() {
+            remembered.order.push_back(id);
+        }
+        if remembered.order.len() > REMEMBERED
+            && let Some(oldest) = remembered.order.pop_front()
+        {
+            remembered.by_instance.remove(&oldest);
+        }
+    }
+
+    fn system(&self, spec: &InstanceSpec, warning: bool, text: &str) {
+        let severity = if warning { Severity::Error } else { Severity::Info };
+        self.platform(&spec.revision, &spec.id.0, severity, text.to_owned());
+    }
+
+    fn spool_advanced(&self) {
+        self.more.notify_one();
+    }
+}
+
+impl FleetEvents for Journal {
+    fn event(&self, event: FleetEvent) {
+        match event {
+            FleetEvent::Started { instance, took } => {
+                let text = format!(
+                    "Instance started in {} ms (image {} ms, sandbox {} ms, container {} ms).",
+                    took.as_millis(),
+                    instance.phases.image.as_millis(),
+                    instance.phases.sandbox.as_millis(),
+                    instance.phases.boot.as_millis(),
+                );
+                self.platform(&instance.spec.revision, &instance.id().0, Severity::Info, text);
+            }
+            FleetEvent::StartFailed { revision, id, error } => {
+                self.platform(&revision, &id.0, Severity::Error, error.to_string());
+            }
+            FleetEvent::Exited { instance, exit } => {
+                if let Some((severity, text)) = exit_text(&exit) {
+                    self.platform(&instance.spec.revision, &instance.id().0, severity, text);
+                }
+            }
+        }
+    }
+}
+
+/// What the owner should know of an exit; nothing of those that were asked for.
+fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
+    let how = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    };
+    match exit.reason {
+        ExitReason::Own if exit.code == Some(0) => {
+            Some((Severity::Warning, "Container called exit(0).".to_owned()))
+        }
+        ExitReason::Own => Some((Severity::Error, format!("Container ended with {how}."))),
+        ExitReason::Lost => Some((Severity::Error, "The instance was lost with its keeper.".into())),
+        // Those have their own lines, or are what the platform wanted.
+        ExitReason::OutOfMemory | ExitReason::Liveness | ExitReason::Stopped => None,
+    }
+}
+
+/// Reads the spool into the log for as long as the server runs. The position is kept in a file, so
+/// that the next server goes on where this one stopped; a line may come twice after a crash, never
+/// not at all.
+pub(crate) fn follow_spool(engine: LocalEngine, journal: Arc<Journal>, data: &Path) -> JoinHandle<()> {
+    let saved = data.join("spool.position");
+    tokio::spawn(async move {
+        let position = fs::read_to_string(&saved)
+            .ok()
+            .and_then(|text| serde_json::from_str::<Position>(&text).ok())
+            .unwrap_or_default();
+        let mut reader = SpoolReader::open(&engine.spool_dir(), position);
+        loop {
+            match reader.read(READ_BYTES) {
+                Ok(lines) if !lines.is_empty() => {
+                    for line in lines {
+                        journal.line(line);
+                    }
+                    let position = reader.position();
+                    if let Ok(text) = serde_json::to_string(&position) {
+                        // Without it the next server reads these lines again.
+                        let _ = fs::write(&saved, text);
+                    }
+                    let _ = reader.release();
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Ok(_) => engine.spool_seen(reader.position()),
+                Err(error) => tracing::error!(%error, "container output cannot be read"),
+            }
+            journal.more.notified().await;
+        }
+    })
+}
+
+/// The log as the API reads it.
+pub(crate) struct StoredLogs(pub(crate) LogStore);
+
+impl StoredLogs {
+    fn filter(text: &str) -> Result<Filter, Status> {
+        Filter::parse(text).map_err(|e| {
+            Status::invalid(vec![lauf_model::Violation::new("filter", e.to_string())])
+        })
+    }
+}
+
+fn parents(projects: &[String]) -> Vec<String> {
+    projects.iter().map(|project| format!("projects/{project}")).collect()
+}
+
+fn failed(error: &LogError) -> Status {
+    match error {
+        LogError::PageToken => Status::new(Code::InvalidArgument, error.to_string()),
+        _ => Status::new(Code::Unavailable, error.to_string()),
+    }
+}
+
+#[async_trait]
+impl Logs for StoredLogs {
+    async fn list(&self, query: LogQuery) -> Result<LogPage, Status> {
+        let page = self
+            .0
+            .query(Query {
+                filter: Self::filter(&query.filter)?,
+                order: if query.newest_first { Order::Desc } else { Order::Asc },
+                page_size: query.page_size,
+                page_token: Some(query.page_token).filter(|token| !token.is_empty()),
+                resource_names: parents(&query.projects),
+            })
+            .await
+            .map_err(|e| failed(&e))?;
+        Ok(LogPage {
+            entries: page.entries.iter().map(LogEntry::to_json).collect(),
+            next_page_token: page.next_page_token.unwrap_or_default(),
+        })
+    }
+
+    async fn tail(&self, filter: &str) -> Result<LogStream, Status> {
+        let tail = self.0.tail(Self::filter(filter)?, Vec::new()).map_err(|e| failed(&e))?;
+        let batches = stream::unfold((tail, VecDeque::new()), |(mut tail, mut ready)| async move {
+            while ready.is_empty() {
+                ready.extend(tail.next().await?.into_iter().filter_map(|event| match event {
+                    TailEvent::Entry(entry) => Some(entry.to_json()),
+                    TailEvent::Lagged(missed) => {
+                        tracing::warn!(missed, "a follower of logs is too slow");
+                        None
+                    }
+                }));
+            }
+            let next = ready.pop_front()?;
+            Some((next, (tail, ready)))
+        });
+        Ok(Box::pin(batches))
+    }
+}

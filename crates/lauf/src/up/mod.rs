@@ -1,0 +1,296 @@
+//! `lauf up`: the whole platform in one process, plus the keeper.
+
+mod banner;
+mod face;
+mod logs;
+mod record;
+mod server_file;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lauf_engine::{Engine as _, LocalConfig, LocalEngine};
+use lauf_gateway::{CertAuthority, Gateway, GatewayConfig, Network};
+use lauf_iam::Iam;
+use lauf_image::{Images, ImagesConfig};
+use lauf_model::url::Site;
+use lauf_model::{Clock, Project, SystemClock};
+use lauf_observe::{LogConfig, LogStore};
+use lauf_sandbox::net::dns::{DnsServer, host_resolvers};
+use lauf_sandbox::settings::Egress;
+use lauf_sandbox::{KeeperConfig, KeeperSettings};
+use lauf_store::{Store, Txn};
+
+use crate::settings::{Settings, UpArgs, find_program};
+
+/// The hidden subcommand that is the keeper.
+pub(crate) const KEEPER_WORD: &str = "keeper";
+/// How long requests in flight may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The host id of user 0 in instances.
+const UID_BASE: u32 = 1_000_000;
+/// Instances reach this port of their gateway for names.
+const DNS_PORT: u16 = 53;
+
+pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("LAUF_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .init();
+    let settings = Settings::new(data, arguments)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let begin = clock.monotonic();
+    fs::create_dir_all(&settings.data)
+        .with_context(|| format!("cannot make the data folder {}", settings.data.display()))?;
+    let _lock = lock(&settings.data)?;
+
+    let mut site = Site {
+        scheme: "http".into(),
+        domain: settings.domain.clone(),
+        port: Some(settings.listen.port()),
+    };
+    let listen = reserve(settings.listen)?;
+    site.port = Some(listen.port()).filter(|port| *port != 80);
+
+    let iam = Arc::new(Iam::open(&settings.data, &settings.domain)?);
+    let store = open_store(&settings.data).await?;
+    let project = default_project(&store, &settings.default_project).await?;
+    let logs = LogStore::open(
+        settings.data.join("logs"),
+        &LogConfig { max_bytes: settings.log_bytes, ..LogConfig::default() },
+    )?;
+    let certs = Arc::new(CertAuthority::open_or_create(
+        &settings.data.join("tls"),
+        &settings.domain,
+        Arc::clone(&clock),
+    )?);
+    let images = Images::open(images_config(&settings, listen))?;
+
+    let journal = Arc::new(logs::Journal::new(logs.sink(), Arc::clone(&clock)));
+    let egress = settings.egress.unwrap_or_else(|| find_program("nft").is_some());
+    let engine = LocalEngine::start(
+        LocalConfig { keeper: keeper_config(&settings, listen.port(), egress)?, name_server: true },
+        images.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&journal) as _,
+    )
+    .await
+    .context("cannot start the keeper; `lauf doctor` says what is missing")?;
+    let running = engine.running().await;
+    let gateways = engine.gateways();
+    serve_names(&gateways, &settings.domain).await;
+
+    let live = Arc::new(record::LiveFleet::default());
+    let api = lauf_api::router(
+        api_config(&settings, &site, &certs),
+        lauf_api::Deps {
+            store: store.clone(),
+            iam: Arc::clone(&iam),
+            logs: Arc::new(logs::StoredLogs(logs.clone())),
+            clock: Arc::clone(&clock),
+            live: Arc::clone(&live) as _,
+        },
+    );
+    let registry = images.registry_router(Arc::new(face::AdminOnly(Arc::clone(&iam))));
+    let mut config = GatewayConfig::new(
+        std::iter::once(listen)
+            .chain(gateways.iter().map(|ip| SocketAddr::from((*ip, listen.port()))))
+            .filter(|address| *address == listen || !listen.ip().is_unspecified())
+            .collect(),
+        &settings.domain,
+    );
+    config.threads = settings.threads;
+    config.internal = gateways.iter().map(|ip| Network { address: (*ip).into(), prefix: 16 }).collect();
+    let gateway = Gateway::start(
+        config,
+        lauf_gateway::Deps {
+            engine: Arc::new(engine.clone()),
+            clock: Arc::clone(&clock),
+            face: Arc::new(face::Faces { api, registry }),
+            requests: Arc::new(record::RequestLog::new(logs.sink())),
+            events: Arc::clone(&journal) as _,
+            certs: Arc::clone(&certs),
+            control: tokio::runtime::Handle::current(),
+        },
+    )?;
+    live.connect(gateway.fleet());
+    let controllers = lauf_control::start(lauf_control::Deps {
+        store: store.clone(),
+        images: Arc::new(engine.clone()),
+        fleet: gateway.fleet(),
+        routes: gateway.routes().clone(),
+        iam: Arc::clone(&iam),
+        clock: Arc::clone(&clock),
+        site,
+        projects: BTreeMap::from([(project.id.clone(), project.number)]),
+        idle_timeout: settings.idle_timeout,
+    })
+    .await?;
+    let adopted = running.len();
+    gateway.fleet().adopt(running).await;
+    let reader = logs::follow_spool(engine.clone(), Arc::clone(&journal), &settings.data);
+
+    server_file::write(&settings, listen, &project, &iam, certs.ca_file())?;
+    banner::print(&banner::Facts {
+        settings: &settings,
+        listen,
+        project: &project,
+        iam: &iam,
+        ca_file: certs.ca_file(),
+        egress,
+        adopted,
+        ready_in: clock.monotonic().saturating_sub(begin),
+    });
+
+    wait_for_the_end().await?;
+    eprintln!("lauf: finishing the requests in flight; instances stay for the next `lauf up`");
+    server_file::remove(&settings.data);
+    gateway.shutdown(DRAIN).await;
+    drop(controllers);
+    reader.abort();
+    logs.close().await;
+    store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One server for each data folder.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("server.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}; run as root or choose another --data", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!(
+            "a server is running on {} already; `lauf down` stops it, --data chooses another folder",
+            data.display()
+        );
+    }
+    Ok(file)
+}
+
+/// Settles what port 0 means before anything is told the port, and finds out early that an address
+/// is taken.
+fn reserve(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let socket = std::net::TcpListener::bind(listen).with_context(|| {
+        format!("cannot listen on {listen}; choose another address with --listen, or end the program that has it")
+    })?;
+    Ok(socket.local_addr()?)
+}
+
+async fn open_store(data: &Path) -> anyhow::Result<Store> {
+    let path = data.join("state.db");
+    Ok(tokio::task::spawn_blocking(move || Store::open(path)).await??)
+}
+
+/// The project of people who have only one, made at the first start.
+async fn default_project(store: &Store, id: &str) -> anyhow::Result<Project> {
+    let key = lauf_api::stored::project_key(id);
+    if let Some(object) = store.get(&key).await? {
+        return serde_json::from_slice(&object.body).context("the stored project cannot be read");
+    }
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random)?;
+    // Twelve digits, not beginning with a zero, as Google's project numbers have.
+    let number = 100_000_000_000 + u64::from_le_bytes(random) % 900_000_000_000;
+    let project = Project { id: id.to_owned(), number };
+    store.write(Txn::create(key, serde_json::to_vec(&project)?)).await?;
+    Ok(project)
+}
+
+fn images_config(settings: &Settings, listen: SocketAddr) -> ImagesConfig {
+    let mut config = ImagesConfig::new(settings.data.join("images"), UID_BASE);
+    config.short_name_registries.clone_from(&settings.short_name_registries);
+    let port = listen.port();
+    config.own_hosts = ["localhost", "127.0.0.1", "[::1]", &settings.domain]
+        .iter()
+        .map(|host| format!("{host}:{port}"))
+        .chain([listen.to_string(), settings.domain.clone()])
+        .collect();
+    config
+}
+
+fn keeper_config(settings: &Settings, port: u16, egress: bool) -> anyhow::Result<KeeperConfig> {
+    let state_dir = settings.data.join("keeper");
+    let mut keeper = KeeperSettings::new(state_dir);
+    keeper.pool_size = settings.pool;
+    keeper.uid_base = UID_BASE;
+    keeper.runtime = settings.runtime.clone();
+    keeper.layer_dirs = vec![settings.data.join("images")];
+    if egress {
+        keeper.network = Some(network_config(&keeper, vec![port]));
+    }
+    Ok(KeeperConfig {
+        exe: std::env::current_exe().context("cannot find the lauf program itself")?,
+        args: vec![KEEPER_WORD.to_owned()],
+        settings: keeper,
+    })
+}
+
+/// The instances' network. Its name, that of links and rules, is the same for the same data folder:
+/// at most 8 letters and digits with a letter at both ends.
+pub(crate) fn network_config(keeper: &KeeperSettings, allow_host_ports: Vec<u16>) -> Egress {
+    let tail: String =
+        keeper.host_name().chars().rev().filter(char::is_ascii_hexdigit).take(5).collect();
+    Egress {
+        name: format!("lf{tail}n"),
+        subnet: None,
+        allow_host_ports,
+        dns_port: None,
+        metadata_port: None,
+    }
+}
+
+/// The process id of the server of a data folder.
+pub(crate) fn server_pid(data: &Path) -> Option<i32> {
+    server_file::pid(data)
+}
+
+fn api_config(settings: &Settings, site: &Site, certs: &CertAuthority) -> lauf_api::ApiConfig {
+    let mut config =
+        lauf_api::ApiConfig::new(site.clone(), &settings.regions[0], &settings.default_project);
+    config.regions.clone_from(&settings.regions);
+    config.ca_file = Some(certs.ca_file().to_owned());
+    config
+}
+
+/// Names for instances: services of the platform, and whatever the host can look up.
+async fn serve_names(gateways: &[Ipv4Addr], domain: &str) {
+    let resolvers = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for gateway in gateways {
+        let address = SocketAddr::from((*gateway, DNS_PORT));
+        match DnsServer::bind(address, domain, *gateway, host_resolvers(&resolvers)).await {
+            Ok(server) => {
+                tokio::spawn(async move {
+                    if let Err(error) = server.run().await {
+                        tracing::error!(%error, "the name server for instances ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, %address, "instances cannot look up names");
+            }
+        }
+    }
+}
+
+async fn wait_for_the_end() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
