@@ -200,8 +200,9 @@ impl Worker {
         }
         let now = self.now();
         self.stop_drained();
-        self.measure(now);
         let settings = self.pool.config().settings();
+        self.history.set_longest(settings.long_window());
+        self.measure(now);
         let mut idle_since = Vec::new();
         let (mut in_flight, mut ready, mut unready) = (0_u32, 0, 0);
         for member in &self.members {

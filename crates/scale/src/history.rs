@@ -36,6 +36,11 @@ impl History {
         }
     }
 
+    /// Changes the longest window, as the settings change. What is known stays.
+    pub fn set_longest(&mut self, longest: Duration) {
+        self.longest = longest;
+    }
+
     /// How far apart samples need to be for the windows to be exact enough.
     #[must_use]
     pub fn spacing(&self) -> Duration {
