@@ -12,7 +12,12 @@ use crate::{Severity, wire};
 pub const MAX_ENTRY: usize = 256 << 10;
 
 /// The longest text or JSON that is stored of one payload; what is left is for the rest of the entry.
-const MAX_PAYLOAD: usize = MAX_ENTRY - (16 << 10);
+const MAX_PAYLOAD: usize = MAX_ENTRY - (64 << 10);
+
+/// The most bytes of all labels, of an address, and of what should be a word.
+const MAX_LABELS: usize = 16 << 10;
+const MAX_URL: usize = 8 << 10;
+const MAX_WORD: usize = 1 << 10;
 
 /// The label that says that a payload was cut.
 const TRUNCATED: &str = "lauf.dev/truncated";
@@ -213,28 +218,108 @@ impl LogEntry {
             Payload::Text(text) => text.len(),
             Payload::Json(fields) => fields.iter().map(|(k, v)| k.len() + json_weight(v)).sum(),
         };
-        512 + self.log_name.len() + map(&self.resource.labels) + map(&self.labels) + payload
+        let request = self.http_request.as_ref().map_or(0, |request| {
+            [&request.request_url, &request.referer, &request.user_agent]
+                .into_iter()
+                .map(|text| text.as_ref().map_or(0, String::len))
+                .sum::<usize>()
+                + 256
+        });
+        512 + request
+            + self.log_name.len()
+            + map(&self.resource.labels)
+            + map(&self.labels)
+            + payload
     }
 
     /// Cuts what is too long, and says so in a label.
     pub(crate) fn bound(&mut self) {
-        let text = match &mut self.payload {
-            Payload::Text(text) if text.len() > MAX_PAYLOAD => std::mem::take(text),
-            Payload::Json(fields) => {
-                let weight: usize = fields.iter().map(|(k, v)| k.len() + json_weight(v)).sum();
-                if weight <= MAX_PAYLOAD {
-                    return;
-                }
-                serde_json::to_string(fields).unwrap_or_default()
+        let mut cut = self.bound_payload();
+        let mut labels = 0;
+        self.labels.retain(|name, value| {
+            labels += name.len() + value.len();
+            cut |= labels > MAX_LABELS;
+            labels <= MAX_LABELS
+        });
+        let request = self.http_request.iter_mut().flat_map(|request| {
+            [
+                (&mut request.request_url, MAX_URL),
+                (&mut request.referer, MAX_URL),
+                (&mut request.user_agent, MAX_WORD),
+                (&mut request.request_method, MAX_WORD),
+                (&mut request.remote_ip, MAX_WORD),
+                (&mut request.server_ip, MAX_WORD),
+                (&mut request.protocol, MAX_WORD),
+            ]
+        });
+        let location = self.source_location.iter_mut().flat_map(|location| {
+            [
+                (&mut location.file, MAX_WORD),
+                (&mut location.function, MAX_WORD),
+            ]
+        });
+        let own = [(&mut self.trace, MAX_WORD), (&mut self.span_id, MAX_WORD)];
+        let optional = request.chain(location).chain(own);
+        let texts = optional.filter_map(|(text, most)| Some((text.as_mut()?, most)));
+        let operation = self.operation.iter_mut().flat_map(|operation| {
+            [
+                (&mut operation.id, MAX_WORD),
+                (&mut operation.producer, MAX_WORD),
+            ]
+        });
+        let id = [(&mut self.insert_id, MAX_WORD)];
+        for (text, most) in texts.chain(operation).chain(id) {
+            if text.len() > most {
+                text.truncate(text.floor_char_boundary(most));
+                cut = true;
             }
-            Payload::Text(_) => return,
-        };
-        let mut end = MAX_PAYLOAD.min(text.len());
-        while !text.is_char_boundary(end) {
-            end -= 1;
         }
-        self.payload = Payload::Text(text[..end].to_owned());
-        self.labels.insert(TRUNCATED.to_owned(), "true".to_owned());
+        if cut {
+            self.labels.insert(TRUNCATED.to_owned(), "true".to_owned());
+        }
+    }
+
+    /// Whether the payload had to be cut.
+    fn bound_payload(&mut self) -> bool {
+        let text = match &mut self.payload {
+            Payload::Text(text) if written_length(text) > MAX_PAYLOAD => std::mem::take(text),
+            Payload::Json(fields) => {
+                // Each byte is written as six at most, so little needs no second look.
+                let weight: usize = fields.iter().map(|(k, v)| k.len() + json_weight(v)).sum();
+                if weight <= MAX_PAYLOAD / 6 {
+                    return false;
+                }
+                let text = serde_json::to_string(fields).unwrap_or_default();
+                if text.len() <= MAX_PAYLOAD {
+                    return false;
+                }
+                text
+            }
+            Payload::Text(_) => return false,
+        };
+        let mut length = 0;
+        let fits = |char: &char| {
+            length += written(*char);
+            length <= MAX_PAYLOAD
+        };
+        self.payload = Payload::Text(text.chars().take_while(fits).collect());
+        true
+    }
+}
+
+/// How long a text is in JSON, in bytes, without its quotes.
+fn written_length(text: &str) -> usize {
+    if text.len() <= MAX_PAYLOAD / 6 {
+        return text.len();
+    }
+    text.chars().map(written).sum()
+}
+
+fn written(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        _ => char.len_utf8(),
     }
 }
 

@@ -11,6 +11,8 @@ mod fields;
 mod hints;
 mod parse;
 mod program;
+#[cfg(test)]
+mod tests;
 
 use crate::LogEntry;
 

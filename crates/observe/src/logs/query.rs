@@ -185,7 +185,8 @@ pub(super) fn run(shared: &Shared, query: &Query) -> Result<Page, LogError> {
             };
             let rank = Rank::new(query.order, entry.timestamp, place);
             if rank < after
-                && !(held.is_full() && rank < held.worst())
+                // That there is more is worth knowing; once known, what is worse is not.
+                && !(held.left_out && held.is_full() && rank < held.worst())
                 && names_match(&query.resource_names, &entry)
                 && query.filter.matches(&entry)
             {
