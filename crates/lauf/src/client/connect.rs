@@ -57,7 +57,9 @@ impl Target {
     /// When there is no server to be found, with what to do about it.
     pub(crate) fn find(global: &Global) -> Result<Self> {
         let file = read_server_file(&global.data);
-        let (server, file) = match (&global.server, file) {
+        // A variable that is set to nothing is not set.
+        let said = |text: &Option<String>| text.clone().filter(|t| !t.trim().is_empty());
+        let (server, file) = match (&said(&global.server), file) {
             (Some(text), file) => {
                 let server = parse_server(text)?;
                 // What the folder says counts only for the server it belongs to.
@@ -68,7 +70,7 @@ impl Target {
             (None, Err(error)) => return Err(error),
         };
         let ours = file.is_some() || is_loopback(&server);
-        let (token, no_token) = match &global.token {
+        let (token, no_token) = match &said(&global.token) {
             Some(token) => (Some(token.trim().to_owned()), None),
             None if !ours => (
                 None,
@@ -89,14 +91,8 @@ impl Target {
             server,
             token,
             no_token,
-            project: global
-                .project
-                .clone()
-                .or_else(|| file.as_ref().map(|f| f.project.clone())),
-            region: global
-                .region
-                .clone()
-                .or_else(|| file.as_ref().map(|f| f.region.clone())),
+            project: said(&global.project).or_else(|| file.as_ref().map(|f| f.project.clone())),
+            region: said(&global.region).or_else(|| file.as_ref().map(|f| f.region.clone())),
             ca_file: file.and_then(|f| f.ca_file),
         })
     }

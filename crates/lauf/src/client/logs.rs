@@ -252,17 +252,17 @@ fn said(entry: &Value) -> String {
             Value::Null => String::new(),
             status => status.to_string(),
         };
-        let latency = text(request, "/latency");
+        let latency = latency(text(request, "/latency"));
         let about = [
             text(request, "/requestMethod"),
             &status,
-            latency,
+            &latency,
             text(request, "/requestUrl"),
         ];
         let about: Vec<&str> = about.into_iter().filter(|part| !part.is_empty()).collect();
         parts.push(about.join(" "));
     }
-    if let Some(text) = entry["textPayload"].as_str() {
+    if let Some(text) = entry["textPayload"].as_str().filter(|t| !t.is_empty()) {
         parts.push(text.to_owned());
     }
     if let Some(object) = entry["jsonPayload"].as_object() {
@@ -287,6 +287,16 @@ fn said(entry: &Value) -> String {
         .collect()
 }
 
+/// `0.000408500s` as people say it: `0.4ms`.
+fn latency(text: &str) -> String {
+    let seconds = text.strip_suffix('s').and_then(|t| t.parse::<f64>().ok());
+    match seconds {
+        Some(seconds) if seconds < 1.0 => format!("{:.1}ms", seconds * 1000.0),
+        Some(seconds) => format!("{seconds:.2}s"),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +309,7 @@ mod tests {
         assert!(line.ends_with("ERROR    r-1  bad \u{fffd}[2J"), "{line}");
         let request = json!({"httpRequest": {"requestMethod": "GET", "status": 200,
             "latency": "0.012s", "requestUrl": "http://x/"}});
-        assert_eq!(said(&request), "GET 200 0.012s http://x/");
+        assert_eq!(said(&request), "GET 200 12.0ms http://x/");
         assert_eq!(said(&json!({"jsonPayload": {"message": "m"}})), "m");
         assert_eq!(
             said(&json!({"jsonPayload": {"message": "m", "a": 1}})),

@@ -38,7 +38,7 @@ use output::{Format, Out};
 /// Where the data of a server is unless somebody says otherwise.
 const DEFAULT_DATA: &str = "/var/lib/lauf";
 
-/// Options of all client commands.
+// Options of all client commands. (No doc comment: clap would print it as the program's own.)
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
@@ -89,7 +89,7 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
-/// The client commands.
+// The client commands. (No doc comment, as above.)
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Deploy a container image: create a service, or give it a new revision

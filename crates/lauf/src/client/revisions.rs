@@ -36,14 +36,23 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &RevisionsArgs) -> Result<()
             break;
         }
     }
-    let created = |r: &Value| text(r, "/metadata/creationTimestamp").to_owned();
-    revisions.sort_by_key(|r| std::cmp::Reverse(created(r)));
+    revisions.sort_by_key(|r| std::cmp::Reverse(age(r)));
     if out.structured(&Value::from(revisions.clone()))? {
         return Ok(());
     }
     let rows: Vec<Vec<Cell>> = revisions.iter().map(|r| row(r, &service)).collect();
     let heading = ["", "REVISION", "TRAFFIC", "TAGS", "IMAGE", "DEPLOYED"];
     out.table(&heading, &rows)
+}
+
+/// When a revision was made: by its generation, since two may be made in the same instant.
+fn age(revision: &Value) -> (u64, String) {
+    let labels = &revision["metadata"]["labels"];
+    let generation = labels["serving.knative.dev/configurationGeneration"].as_str();
+    (
+        generation.and_then(|g| g.parse().ok()).unwrap_or(0),
+        text(revision, "/metadata/creationTimestamp").to_owned(),
+    )
 }
 
 fn row(revision: &Value, service: &Value) -> Vec<Cell> {

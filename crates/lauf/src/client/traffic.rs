@@ -66,7 +66,7 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &TrafficArgs) -> Result<()> 
         if args.no_wait {
             changed
         } else {
-            progress::wait(api, out, &args.name, &changed).await?
+            progress::routed(api, out, &args.name, &changed).await?
         }
     };
     if out.structured(&service["status"]["traffic"])? {

@@ -78,7 +78,7 @@ async fn deploy(
         steps.done("iam", TITLE);
     }
     if !args.no_wait {
-        sent = progress::watch(api, name, &sent, steps).await?;
+        sent = progress::deployed(api, name, &sent, steps).await?;
     }
     Ok((sent, new))
 }
@@ -142,9 +142,7 @@ async fn last_words(api: &Api, out: &Out, service: &Value) {
     let Ok(entries) = logs::last(api, &filter, LAST_LINES).await else {
         return;
     };
-    if entries.is_empty() {
-        out.warn(&format!("\nRevision {revision} wrote nothing to its log."));
-    } else {
+    if !entries.is_empty() {
         out.warn(&format!("\nThe last lines of revision {revision}:"));
         for entry in &entries {
             out.warn(&format!("  {}", logs::line(entry, false)));

@@ -14,8 +14,9 @@ use crate::client::service::{self, Settled, condition};
 /// Steps as people think of them, and the conditions that tell how far they are.
 const STEPS: [(&str, &str); 2] = [
     ("ConfigurationsReady", "Starting the new revision"),
-    ("RoutesReady", "Routing traffic"),
+    ROUTING,
 ];
+const ROUTING: (&str, &str) = ("RoutesReady", "Routing traffic");
 
 /// A change that the server could not bring about.
 #[derive(Debug)]
@@ -141,30 +142,52 @@ impl Steps {
     }
 }
 
-/// Waits until the latest change of a service is in effect, showing how far it is.
+/// Waits until a change of traffic is in effect, showing how far it is.
 ///
 /// # Errors
 /// [`Failed`] when the server gives up.
-pub(crate) async fn wait(api: &Api, out: &Out, name: &str, sent: &Value) -> Result<Value> {
+pub(crate) async fn routed(api: &Api, out: &Out, name: &str, sent: &Value) -> Result<Value> {
     let mut steps = Steps::new(out);
-    let ended = watch(api, name, sent, &mut steps).await;
+    let ended = follow(api, name, sent, &mut steps, &[ROUTING]).await;
     steps.stop();
     ended
 }
 
-/// As [`wait`], with steps that were begun before.
-pub(crate) async fn watch(api: &Api, name: &str, sent: &Value, steps: &mut Steps) -> Result<Value> {
+/// Waits until a deploy is in effect, adding to steps that were begun before.
+///
+/// # Errors
+/// [`Failed`] when the server gives up.
+pub(crate) async fn deployed(
+    api: &Api,
+    name: &str,
+    sent: &Value,
+    steps: &mut Steps,
+) -> Result<Value> {
+    follow(api, name, sent, steps, &STEPS).await
+}
+
+async fn follow(
+    api: &Api,
+    name: &str,
+    sent: &Value,
+    steps: &mut Steps,
+    shown: &[(&str, &str)],
+) -> Result<Value> {
     let mut service = sent.clone();
     for round in 1_u32.. {
         let settled = service::settled(&service);
         // Until the server has seen the change, its conditions are about the one before.
         let seen = service["status"]["observedGeneration"] == service["metadata"]["generation"];
-        for (kind, title) in STEPS {
+        for (kind, title) in shown.iter().copied() {
             let found = condition(&service, kind).filter(|_| seen);
             let status = found.map_or("", |c| c["status"].as_str().unwrap_or_default());
             match (status, &settled) {
                 ("True", _) | (_, Settled::Ready) => steps.done(kind, title),
-                ("False", Settled::Failed(_)) => steps.failed(kind, title),
+                ("False", Settled::Failed(_)) => {
+                    // What comes after it was never begun.
+                    steps.failed(kind, title);
+                    break;
+                }
                 _ => {
                     let detail = found.and_then(|c| c["message"].as_str());
                     steps.working(kind, title, detail.unwrap_or_default());

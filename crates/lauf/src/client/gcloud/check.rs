@@ -297,13 +297,20 @@ async fn answers(used: &Used, target: &Target) -> Result<Vec<(&'static str, Find
         Ok(reply) => reply,
         Err(error) => {
             let why = innermost(&error);
-            let remedy = if why.contains("ertificate") || why.contains("UnknownIssuer") {
+            const CA: &str = "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE";
+            let remedy = if !why.to_ascii_lowercase().contains("certificate") {
+                "is it a Lauf that listens there? `lauf list` should answer".to_owned()
+            } else if std::env::var_os(CA).is_some_and(|v| *v == *used.ca_file) {
+                format!(
+                    "{CA} makes gcloud trust {}, which is not this server's authority: unset {CA}, \
+                     or eval \"$(lauf gcloud env)\"",
+                    used.ca_file.display()
+                )
+            } else {
                 format!(
                     "gcloud trusts {}, which is not this server's authority; {again}",
                     used.ca_file.display()
                 )
-            } else {
-                "is it a Lauf that listens there? `lauf list` should answer".to_owned()
             };
             return Ok(vec![(TLS, bad(why, remedy))]);
         }

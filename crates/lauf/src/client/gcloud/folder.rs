@@ -128,8 +128,11 @@ impl Folder {
             None => remove(&self.config())?,
         }
         fs::remove_dir_all(&ours).with_context(|| format!("removing {}", ours.display()))?;
-        // Only if no other setup is left in it.
+        // gcloud's own memory of a configuration, made when it was first used.
+        remove(&self.dir.join(format!("{}_configs.db", self.name)))?;
+        // Only if nothing else is left in them.
         let _ = fs::remove_dir(self.dir.join("lauf"));
+        let _ = fs::remove_dir(self.dir.join("configurations"));
         self.active_name()
     }
 }

@@ -146,10 +146,10 @@ fn write(out: &Out, args: &SetupArgs, told: Told) -> Result<()> {
         ));
     }
     out.note(
-        "Next:   gcloud run deploy hello --image hello --allow-unauthenticated\n\
-         Google: gcloud config configurations activate default\n\
-         Undo:   lauf gcloud setup --undo\n\
-         Trouble: lauf gcloud check",
+        "  try it          gcloud run deploy hello --image hello --allow-unauthenticated\n  \
+         is it wrong?    lauf gcloud check\n  \
+         back to Google  gcloud config configurations activate default\n  \
+         take it away    lauf gcloud setup --undo",
     );
     for (name, why) in super::check::overriding() {
         out.warn(&format!(

@@ -3,9 +3,11 @@
 use ::http::Method;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use lauf_image::Reference;
 use serde_json::{Value, json};
 
 use super::reference;
+use crate::client::connect::is_loopback;
 use crate::client::http::{Api, Face};
 use crate::client::output::{Cell, Out};
 
@@ -37,7 +39,7 @@ pub(crate) struct DeleteArgs {
 /// Runs `lauf image list`.
 pub(super) async fn list(api: &Api, out: &Out, args: &ListArgs) -> Result<()> {
     let repositories = match &args.repository {
-        Some(name) => vec![reference(name)?.path],
+        Some(name) => vec![repository(api, &reference(name)?)],
         None => pages(api, &["_catalog"], "repositories").await?,
     };
     let mut images = Vec::new();
@@ -80,12 +82,29 @@ pub(super) async fn delete(api: &Api, out: &Out, args: &DeleteArgs) -> Result<()
             args.image
         ),
     };
-    let path = parts(&image.path, &["manifests", &which]);
+    let repository = repository(api, &image);
+    let path = parts(&repository, &["manifests", &which]);
     let path: Vec<&str> = [&["v2"], path.as_slice()].concat();
     api.call(Method::DELETE, Face::Native, &path, &[], None)
         .await?;
     out.note(&format!("Deleted {}.", args.image));
     Ok(())
+}
+
+/// The repository a name stands for on the server: names of other registries are kept whole.
+fn repository(api: &Api, image: &Reference) -> String {
+    let server = api.server();
+    let own = image.host.as_deref().is_some_and(|host| {
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
+        let local = matches!(name, "localhost" | "127.0.0.1" | "[::1]") && is_loopback(server);
+        port.parse().ok() == server.port_or_known_default()
+            && (local || Some(name) == server.host_str())
+    });
+    if own {
+        image.path.clone()
+    } else {
+        image.name()
+    }
 }
 
 fn parts<'a>(repository: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
