@@ -314,6 +314,10 @@ class Load:
         return [str(what) for began, ended, good, what in self.answers
                 if not good and not any(began <= end and ended >= start for start, end in windows)]
 
+    def wrong(self):
+        """Answers that are neither good nor a broken connection."""
+        return [str(what) for _, _, good, what in self.answers if not good and isinstance(what, Answer)]
+
 
 # The process table, read without failing on those that go meanwhile.
 

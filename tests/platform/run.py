@@ -128,6 +128,10 @@ def server_killed():
             bad = load.bad_outside(windows)
             if bad:
                 raise Failed(f"{len(bad)} of {len(load.answers)}, the first: {bad[0]}")
+        with step("a server that is not ready yet refuses or keeps waiting, it never gives a wrong answer"):
+            wrong = load.wrong()
+            if wrong:
+                raise Failed(f"{len(wrong)} of {len(load.answers)}, the first: {wrong[0]}")
         if times:
             print(f"     kill to answer: {spread(times)}; {len(load.answers)} requests")
 
