@@ -70,25 +70,32 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// Processes whose command line has this word and this text somewhere.
-pub(crate) fn processes_with(word: &str, text: &str) -> anyhow::Result<Vec<u32>> {
+/// The first of the processes whose command line has this word and this text somewhere: the one
+/// that none of the others is the parent of.
+pub(crate) fn process_with(word: &str, text: &str) -> anyhow::Result<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<u32>().ok())
-        else {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         // It may have ended meanwhile.
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
         if line.split('\0').any(|w| w == word) && line.contains(text) {
-            found.push(pid);
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let parent = status
+                .lines()
+                .find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<u32>().ok());
+            found.push((pid, parent));
         }
     }
-    Ok(found)
+    let is_found = |pid: &u32| found.iter().any(|(other, _)| other == pid);
+    found
+        .iter()
+        .find(|(_, parent)| parent.as_ref().is_some_and(|parent| !is_found(parent)))
+        .map(|(pid, _)| *pid)
+        .with_context(|| format!("no process '{word}' of {text}"))
 }
 
 /// A process with all that it starts; ends with its owner.

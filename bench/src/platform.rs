@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use crate::http1::Client;
-use crate::machine::{Group, now, processes_with};
+use crate::machine::{Group, now, process_with};
 use crate::sample::Sample;
 
 /// How long anything may take before the benchmark gives up.
@@ -108,13 +108,9 @@ impl Platform {
             .context("the server has ended")
     }
 
-    /// The keeper's process id: the first process that was started as this folder's keeper.
+    /// The keeper's process id.
     pub(crate) fn keeper(&self) -> anyhow::Result<u32> {
-        let found = processes_with("keeper", &self.data.to_string_lossy())?;
-        found
-            .into_iter()
-            .min()
-            .context("the keeper was not found among the processes")
+        process_with("keeper", &self.data.to_string_lossy())
     }
 
     /// Makes an image of the sample's name in the server's registry.
