@@ -65,6 +65,15 @@ pub(crate) struct UpArgs {
         value_delimiter = ','
     )]
     short_name_registries: Option<Vec<String>>,
+    /// Files with credentials for other registries, in the form of Docker's config.json
+    /// [default: DATA/registry-auth.json, ~/.docker/config.json].
+    #[arg(
+        long,
+        env = "LAUF_REGISTRY_AUTH",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    registry_auth: Option<Vec<PathBuf>>,
     /// The most bytes of logs kept, in MiB [default: 1024].
     #[arg(long, env = "LAUF_LOG_MIB", value_name = "MIB")]
     log_mib: Option<u64>,
@@ -84,6 +93,7 @@ pub(crate) struct Settings {
     pub(crate) egress: Option<bool>,
     pub(crate) threads: usize,
     pub(crate) short_name_registries: Vec<String>,
+    pub(crate) registry_auth: Vec<PathBuf>,
     pub(crate) log_bytes: u64,
 }
 
@@ -136,6 +146,13 @@ impl Settings {
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let data = std::path::absolute(data)?;
+        let registry_auth = typed.registry_auth.clone().or(file.registry_auth);
+        let registry_auth = registry_auth.unwrap_or_else(|| {
+            let home = std::env::home_dir().map(|home| home.join(".docker/config.json"));
+            std::iter::once(data.join("registry-auth.json"))
+                .chain(home)
+                .collect()
+        });
         Ok(Self {
             data,
             listen: typed
@@ -162,6 +179,7 @@ impl Settings {
                 .into_iter()
                 .filter(|host| !host.is_empty())
                 .collect(),
+            registry_auth,
             log_bytes: typed.log_mib.or(file.log_mib).unwrap_or(1024).max(16) << 20,
         })
     }

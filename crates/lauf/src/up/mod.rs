@@ -2,6 +2,7 @@
 
 mod banner;
 mod face;
+mod garbage;
 mod logs;
 mod record;
 mod server_file;
@@ -157,6 +158,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     gateway.fleet().adopt(running).await;
     let reader = logs::follow_spool(engine.clone(), Arc::clone(&journal), &settings.data);
 
+    let garbage = garbage::collect(images.clone(), store.clone());
+
     server_file::write(&settings, listen, &project, &iam, certs.ca_file())?;
     banner::print(&banner::Facts {
         settings: &settings,
@@ -174,6 +177,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     server_file::remove(&settings.data);
     gateway.shutdown(DRAIN).await;
     drop(controllers);
+    garbage.abort();
     reader.abort();
     logs.close().await;
     store.close().await;
@@ -242,6 +246,7 @@ fn images_config(settings: &Settings, listen: SocketAddr) -> ImagesConfig {
     config
         .short_name_registries
         .clone_from(&settings.short_name_registries);
+    config.auth_files.clone_from(&settings.registry_auth);
     let port = listen.port();
     config.own_hosts = ["localhost", "127.0.0.1", "[::1]", &settings.domain]
         .iter()

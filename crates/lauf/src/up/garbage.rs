@@ -1,0 +1,79 @@
+//! Gives back the disk that images no longer needed take.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use lauf_image::{Digest, GarbagePolicy, Images, Reference};
+use lauf_model::Revision;
+use lauf_store::{ListQuery, ReadError, Store};
+use tokio::task::JoinHandle;
+
+/// Often enough for a disk that fills in days; a collection reads every manifest.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Collects now and then, for as long as the server runs. Images of stored revisions stay, since a
+/// revision may start again at any time.
+pub(crate) fn collect(images: Images, store: Store) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let keep = match needed(&store).await {
+                Ok(keep) => keep,
+                Err(error) => {
+                    tracing::warn!(%error, "garbage is not collected this time");
+                    continue;
+                }
+            };
+            match images
+                .collect_garbage(&keep, GarbagePolicy::default())
+                .await
+            {
+                Ok(stats) => tracing::info!(?stats, "garbage collected"),
+                Err(error) => tracing::warn!(%error, "garbage could not be collected"),
+            }
+        }
+    })
+}
+
+/// The images of all revisions there are.
+async fn needed(store: &Store) -> Result<HashSet<Digest>, ReadError> {
+    let mut keep = HashSet::new();
+    let mut query = ListQuery::all(lauf_api::stored::REVISION);
+    loop {
+        let page = store.list(&query).await?;
+        for object in &page.objects {
+            let revision = serde_json::from_slice::<Revision>(&object.body).map_err(|e| {
+                // Without knowing its image nothing may be thrown away.
+                ReadError::Io(format!("{} cannot be understood: {e}", object.key))
+            })?;
+            let image = revision.status.image_digest.parse::<Reference>().ok();
+            keep.extend(image.and_then(|image| image.digest));
+        }
+        if !page.more {
+            return Ok(keep);
+        }
+        query.after = page
+            .objects
+            .last()
+            .map(|o| (o.key.scope.clone(), o.key.name.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lauf_store::{Key, Txn};
+
+    #[tokio::test]
+    async fn an_unreadable_revision_stops_the_collection() {
+        let store = Store::in_memory().unwrap();
+        assert!(needed(&store).await.unwrap().is_empty());
+        let key = Key::new(
+            lauf_api::stored::REVISION,
+            "demo/us-central1",
+            "x-00001-abc",
+        );
+        store.write(Txn::create(key, "{}")).await.unwrap();
+        assert!(needed(&store).await.is_err());
+    }
+}
