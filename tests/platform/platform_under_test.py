@@ -68,7 +68,7 @@ class Platform:
         self.options = ["--idle-timeout", idle, "--egress", "true" if egress else "false"]
         self.port = 0
         self.server = None
-        self.seen_namespaces = set()
+        self.seen = set()
         self.tag = None
         self.link = None
 
@@ -138,19 +138,16 @@ class Platform:
         return {(pid, born(pid)) for pid in tree if pid}
 
     def remember(self):
-        """Notes by what names this platform's cgroups, links and namespaces can be known later."""
+        """Notes by what names this platform's cgroups, links and processes can be known later."""
         keeper = self.keeper()
         if keeper is None:
             return
         name = re.search(r'"network":\{"name":"(\w+)"', command(keeper))
         self.link = name.group(1) if name else self.link
-        for pid, _ in self.family():
+        self.seen |= self.family()
+        for pid, _ in self.seen:
             group = re.search(r"/(lauf-[0-9a-f]{8})", read(f"/proc/{pid}/cgroup"))
             self.tag = group.group(1) if group else self.tag
-            if pid != keeper:
-                self.seen_namespaces |= {f"{n}:{link(f'/proc/{pid}/ns/{n}')}" for n in ("net", "mnt", "pid")}
-        self.seen_namespaces -= {f"{n}:{link(f'/proc/self/ns/{n}')}" for n in ("net", "mnt", "pid")}
-        self.seen_namespaces = {ns for ns in self.seen_namespaces if not ns.endswith(":")}
 
     def purge(self):
         """`lauf down --purge`; what is left after it, in words. What it leaves is then removed by force."""
@@ -181,13 +178,16 @@ class Platform:
         return left
 
     def leftovers(self):
-        """What of this platform can still be found on the machine."""
+        """What of this platform can still be found on the machine.
+
+        A namespace lives as long as a process is in it or a mount pins it, so it needs no search of its own.
+        """
         left = []
         if self.data.exists():
             left.append(f"the folder {self.data}: {sorted(p.name for p in self.data.iterdir())}")
         left += [f"mount {line}" for line in read("/proc/mounts").splitlines() if str(self.data) in line]
         if self.tag:
-            left += [f"cgroup {p}" for p in pathlib.Path("/sys/fs/cgroup").glob(f"**/{self.tag}")]
+            left += [f"cgroup {folder}/{self.tag}" for folder, names, _ in os.walk("/sys/fs/cgroup") if self.tag in names]
         for pid in processes():
             if str(self.data) in command(pid):
                 left.append(f"process {pid}: {command(pid)[:80]}")
@@ -195,9 +195,8 @@ class Platform:
                 left.append(f"process {pid} with a mount of the platform: {command(pid)[:80]}")
             elif self.tag and self.tag in read(f"/proc/{pid}/cgroup"):
                 left.append(f"process {pid} in a cgroup of the platform: {command(pid)[:80]}")
-            else:
-                names = {f"{n}:{link(f'/proc/{pid}/ns/{n}')}" for n in ("net", "mnt", "pid")}
-                left += [f"process {pid} in {name}" for name in names & self.seen_namespaces]
+            elif (pid, born(pid)) in self.seen:
+                left.append(f"process {pid}, a child of the keeper: {command(pid)[:80]}")
         if self.link:
             for what, line in (("link", ["ip", "-o", "link"]), ("nftables", ["nft", "list", "tables"])):
                 text = subprocess.run(line, capture_output=True, text=True, check=False).stdout
@@ -326,14 +325,6 @@ def read(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except OSError:
-        return ""
-
-
-def link(path):
-    """Where a link points, or nothing."""
-    try:
-        return os.readlink(path)
     except OSError:
         return ""
 

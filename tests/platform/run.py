@@ -8,6 +8,7 @@ Each story has a platform of its own in a temporary folder, and ends with `lauf 
 
 import concurrent.futures
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -334,10 +335,7 @@ def floods(platform):
 
 def image_for_another_platform(platform):
     """Imports an OCI layout that says it is for another machine."""
-    what = "bad app: image for another platform"
-    if shutil.which("skopeo") is None:
-        return skipped(what, "skopeo is not installed")
-    with step(what):
+    with step("bad app: image for another platform"):
         with tempfile.TemporaryDirectory() as folder:
             other = "arm64" if os.uname().machine != "aarch64" else "amd64"
             layout(pathlib.Path(folder), other)
@@ -354,7 +352,6 @@ def image_for_another_platform(platform):
 
 def layout(folder, architecture):
     """Writes an OCI layout with one small layer."""
-    import hashlib
     blobs = folder / "layout/blobs/sha256"
     blobs.mkdir(parents=True)
 
