@@ -527,6 +527,11 @@ def purge():
                 platform.remember()
                 if egress and platform.link is None:
                     raise Failed("the platform has no network")
+                # The search must find what is there, or it would prove nothing.
+                found = " ".join(platform.leftovers())
+                for kind in ["folder", "cgroup", "process", *(["link", "nftables"] if egress else [])]:
+                    if kind not in found:
+                        raise Failed(f"the search for what is left finds no {kind}: {found[:500]}")
                 ending(platform)
     with step("down keeps the data, and the next up serves it"):
         with Platform() as platform:
