@@ -100,6 +100,8 @@ pub struct Fleet {
 struct Shared {
     deps: FleetDeps,
     revisions: Mutex<HashMap<RevisionKey, Member>>,
+    /// Running instances whose revisions have not come into the fleet yet.
+    unclaimed: Mutex<HashMap<RevisionKey, Vec<Arc<Instance>>>>,
 }
 
 #[derive(Clone)]
@@ -116,6 +118,7 @@ impl Fleet {
             shared: Arc::new(Shared {
                 deps,
                 revisions: Mutex::default(),
+                unclaimed: Mutex::default(),
             }),
         }
     }
@@ -133,7 +136,8 @@ impl Fleet {
             config,
             Arc::clone(&self.shared.deps.clock),
         ));
-        let commands = worker::spawn(&self.shared.deps, Arc::clone(&pool));
+        let running = self.unclaimed().remove(&key).unwrap_or_default();
+        let commands = worker::spawn(&self.shared.deps, Arc::clone(&pool), running);
         let member = Member {
             pool: Arc::clone(&pool),
             commands,
@@ -177,29 +181,23 @@ impl Fleet {
         }
     }
 
-    /// Takes over instances that ran before this server started: those of revisions that are there go
-    /// to their pools, the others are stopped in the background.
-    pub async fn adopt(&self, instances: Vec<Arc<Instance>>) {
-        let mut by_revision: HashMap<RevisionKey, Vec<Arc<Instance>>> = HashMap::new();
+    /// Takes over instances that ran before this server started. Call it before any revision is in the
+    /// fleet: each revision then has its instances from the moment it is there, so that no request starts
+    /// one too many. Follow it with [`stop_unclaimed`](Self::stop_unclaimed) once the revisions are there.
+    pub fn adopt(&self, instances: Vec<Arc<Instance>>) {
+        let mut unclaimed = self.unclaimed();
         for instance in instances {
-            by_revision
+            unclaimed
                 .entry(instance.spec.revision.clone())
                 .or_default()
                 .push(instance);
         }
-        for (key, instances) in by_revision {
-            match self.member(&key) {
-                Some(member) => {
-                    // The worker is gone only when the revision was retired meanwhile.
-                    if let Err(unsent) = member.commands.send(Command::Adopt(instances)).await
-                        && let Command::Adopt(instances) = unsent.0
-                    {
-                        self.stop_strays(instances);
-                    }
-                }
-                None => self.stop_strays(instances),
-            }
-        }
+    }
+
+    /// Stops, in the background, the adopted instances whose revisions are not in the fleet.
+    pub fn stop_unclaimed(&self) {
+        let unclaimed = std::mem::take(&mut *self.unclaimed());
+        self.stop_strays(unclaimed.into_values().flatten().collect());
     }
 
     fn stop_strays(&self, instances: Vec<Arc<Instance>>) {
@@ -251,6 +249,13 @@ impl Fleet {
 
     fn member(&self, key: &RevisionKey) -> Option<Member> {
         self.revisions().get(key).cloned()
+    }
+
+    fn unclaimed(&self) -> MutexGuard<'_, HashMap<RevisionKey, Vec<Arc<Instance>>>> {
+        self.shared
+            .unclaimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn revisions(&self) -> MutexGuard<'_, HashMap<RevisionKey, Member>> {

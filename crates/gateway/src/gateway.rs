@@ -69,22 +69,45 @@ pub enum GatewayError {
     Tls(#[from] rustls::Error),
 }
 
+/// What the threads do with their listeners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Connections wait in the listeners' queues.
+    Bound,
+    /// Connections are accepted.
+    Open,
+    /// No more connections; requests in flight have this long to finish.
+    Draining(Duration),
+}
+
 /// A running gateway. Dropping it without [`shutdown`](Self::shutdown) ends its threads at once.
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     routes: Routes,
     fleet: Fleet,
-    drain: watch::Sender<Option<Duration>>,
+    phase: watch::Sender<Phase>,
     done: mpsc::Receiver<()>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
-    /// Binds and starts to serve. The route table is empty, so services are 404 until one is published.
+    /// Binds and starts to serve at once. The route table is empty, so services are 404 until one is
+    /// published.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn start(config: GatewayConfig, deps: Deps) -> Result<Self, GatewayError> {
+        let gateway = Self::bind(config, deps)?;
+        gateway.open();
+        Ok(gateway)
+    }
+
+    /// Binds, but accepts nothing until [`open`](Self::open): who connects waits, so that nobody is told
+    /// 404 while the routes are not there yet.
     ///
     /// # Errors
     /// When an address cannot be bound, or a thread not be started.
-    pub fn start(config: GatewayConfig, deps: Deps) -> Result<Self, GatewayError> {
+    pub fn bind(config: GatewayConfig, deps: Deps) -> Result<Self, GatewayError> {
         let tls = TlsAcceptor::from(Arc::new(deps.certs.server_config()?));
         let fleet = Fleet::new(FleetDeps {
             engine: Arc::clone(&deps.engine),
@@ -119,11 +142,11 @@ impl Gateway {
             }
             addresses.push(actual);
         }
-        let (drain, draining) = watch::channel(None);
+        let (phase, phases) = watch::channel(Phase::Bound);
         let (finished, done) = mpsc::channel(1);
         let mut threads = Vec::new();
         for (index, sockets) in sockets.into_iter().enumerate() {
-            let (shared, draining) = (Arc::clone(&shared), draining.clone());
+            let (shared, phases) = (Arc::clone(&shared), phases.clone());
             let finished = finished.clone();
             let most = config.limits.connections.div_ceil(count);
             let runtime = Builder::new_current_thread()
@@ -134,7 +157,7 @@ impl Gateway {
                 .name(format!("gateway-{index}"))
                 .spawn(move || {
                     let _finished = finished;
-                    LocalSet::new().block_on(&runtime, run(shared, sockets, most, draining));
+                    LocalSet::new().block_on(&runtime, run(shared, sockets, most, phases));
                 })
                 .map_err(GatewayError::Thread)?;
             threads.push(thread);
@@ -143,10 +166,15 @@ impl Gateway {
             addresses,
             routes,
             fleet,
-            drain,
+            phase,
             done,
             threads,
         })
+    }
+
+    /// Accepts connections from now on, those that wait already first.
+    pub fn open(&self) {
+        self.phase.send_replace(Phase::Open);
     }
 
     /// The addresses it listens on, in the order of the configuration, with real ports.
@@ -170,7 +198,7 @@ impl Gateway {
     /// Accepts no more, lets requests in flight finish for at most `patience`, then ends. Instances are
     /// left running, for the next server to adopt.
     pub async fn shutdown(mut self, patience: Duration) {
-        let _ = self.drain.send(Some(patience));
+        self.phase.send_replace(Phase::Draining(patience));
         // All senders are gone when all threads have ended.
         let _ = self.done.recv().await;
         for thread in self.threads.drain(..) {
@@ -205,8 +233,16 @@ async fn run(
     shared: Arc<Shared>,
     sockets: Vec<std::net::TcpListener>,
     most: usize,
-    mut draining: watch::Receiver<Option<Duration>>,
+    mut phases: watch::Receiver<Phase>,
 ) {
+    // A gateway that is dropped before it was opened ends here.
+    if phases
+        .wait_for(|phase| *phase != Phase::Bound)
+        .await
+        .is_err()
+    {
+        return;
+    }
     let thread = Rc::new(Thread::new(shared));
     let mut accepting = Vec::new();
     for socket in sockets {
@@ -219,9 +255,10 @@ async fn run(
             Err(error) => tracing::error!("a listener was lost: {error}"),
         }
     }
-    let patience = match draining.wait_for(Option::is_some).await {
-        Ok(patience) => patience.unwrap_or_default(),
-        Err(_) => Duration::ZERO,
+    let draining = phases.wait_for(|phase| matches!(phase, Phase::Draining(_)));
+    let patience = match draining.await.map(|phase| *phase) {
+        Ok(Phase::Draining(patience)) => patience,
+        _ => Duration::ZERO,
     };
     for accepting in accepting {
         accepting.abort();

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -211,10 +211,10 @@ async fn handle(
     }
     let (host, absolute) = match asked(&request) {
         Ok(asked) => asked,
-        Err(why) => return Ok(error_page::text(StatusCode::BAD_REQUEST, why)),
+        Err(why) => return Ok(refused(&request, why)),
     };
     let Ok(text) = host.to_str() else {
-        return Ok(error_page::text(StatusCode::BAD_REQUEST, BAD_HOST));
+        return Ok(refused(&request, BAD_HOST));
     };
     let name = host::normalize(text);
     let route = thread.routes.borrow_mut().load().get(&name).cloned();
@@ -251,12 +251,34 @@ async fn handle(
 const BAD_HOST: &str = "Bad request: the Host header is missing, repeated or not a host name.\n";
 const BAD_LENGTH: &str = "Bad request: Content-Length and Transfer-Encoding exclude each other.\n";
 
+const BAD_CODING: &str = "Bad request: the only Transfer-Encoding understood is chunked, once.\n";
+
+/// A request that cannot be understood. Nothing that follows it on an HTTP/1 connection can be trusted.
+fn refused(request: &Request<Incoming>, why: &'static str) -> Response<Outgoing> {
+    let mut response = error_page::text(StatusCode::BAD_REQUEST, why);
+    if request.version() != Version::HTTP_2 {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// The host a request asks for, and whether it asked with an absolute URI over HTTP/1.
 fn asked(request: &Request<Incoming>) -> Result<(HeaderValue, bool), &'static str> {
     let headers = request.headers();
     // Two ways to tell a body's length are two ways to read it (RFC 9112, section 6.3).
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         return Err(BAD_LENGTH);
+    }
+    // Chunked, once, is all that HTTP/1.1 knows between a client and a server (RFC 9112, section 6.1).
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings
+        .next()
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return Err(BAD_CODING);
     }
     let mut hosts = headers.get_all(HOST).iter();
     let header = hosts.next();

@@ -70,17 +70,19 @@ impl FleetEvents for () {
 pub(crate) enum Command {
     /// Answer when an instance has been ready once, or with why it cannot be.
     First(oneshot::Sender<Result<(), StartError>>),
-    /// Take over running instances.
-    Adopt(Vec<Arc<Instance>>),
     /// Drain, stop everything, answer, end.
     Retire(oneshot::Sender<()>),
 }
 
 /// Starts the worker of a pool.
-pub(crate) fn spawn(deps: &FleetDeps, pool: Arc<RevisionPool>) -> mpsc::Sender<Command> {
+pub(crate) fn spawn(
+    deps: &FleetDeps,
+    pool: Arc<RevisionPool>,
+    running: Vec<Arc<Instance>>,
+) -> mpsc::Sender<Command> {
     let (commands, inbox) = mpsc::channel(16);
     let history = History::new(pool.config().settings().long_window());
-    let worker = Worker {
+    let mut worker = Worker {
         deps: deps.clone(),
         pool,
         members: Vec::new(),
@@ -93,6 +95,7 @@ pub(crate) fn spawn(deps: &FleetDeps, pool: Arc<RevisionPool>) -> mpsc::Sender<C
         was_ready: false,
         failures: Failures::default(),
     };
+    worker.adopt(running);
     deps.control.spawn(worker.run(inbox));
     commands
 }
@@ -153,6 +156,12 @@ impl Failures {
         self.pause_until = Some(now + pause);
     }
 
+    /// The host's own trouble says nothing of the container: a short pause, never a longer one.
+    fn add_host(&mut self, now: Duration) {
+        let until = now + Duration::from_millis(100);
+        self.pause_until = Some(self.pause_until.map_or(until, |paused| paused.max(until)));
+    }
+
     fn pause(&self, now: Duration) -> Option<Duration> {
         self.pause_until.filter(|until| now < *until)
     }
@@ -173,7 +182,6 @@ impl Worker {
                 command = inbox.recv() => match command {
                     None => return,
                     Some(Command::First(reply)) => self.first(reply),
-                    Some(Command::Adopt(instances)) => self.adopt(instances),
                     Some(Command::Retire(reply)) => {
                         self.retire().await;
                         let _ = reply.send(());
@@ -319,7 +327,11 @@ impl Worker {
                     id,
                     error: error.clone(),
                 });
-                self.failures.add(now);
+                if error.is_permanent() {
+                    self.failures.add(now);
+                } else {
+                    self.failures.add_host(now);
+                }
                 if self.starts.is_empty() {
                     for first in self.firsts.drain(..) {
                         let _ = first.send(Err(error.clone()));
@@ -397,7 +409,9 @@ impl Worker {
         let member = self.members.remove(index);
         member.slots.close();
         let lived = now.saturating_sub(member.since);
-        if exit.reason != ExitReason::Stopped && !member.slots.instance_was_stopped() {
+        // What went with its keeper did not fail, however short it lived.
+        let own = !matches!(exit.reason, ExitReason::Stopped | ExitReason::Lost);
+        if own && !member.slots.instance_was_stopped() {
             if lived < LIVED_TOO_SHORT {
                 self.failures.add(now);
             } else {
@@ -504,21 +518,13 @@ impl Worker {
         }
     }
 
+    /// Takes over instances that ran before this server did, before any decision is made.
     fn adopt(&mut self, instances: Vec<Arc<Instance>>) {
         let now = self.now();
         for instance in instances {
-            if self
-                .members
-                .iter()
-                .all(|m| m.slots.instance.id() != instance.id())
-            {
-                self.add(instance, now);
-            }
+            self.add(instance, now);
         }
         self.publish();
-        for first in self.firsts.drain(..) {
-            let _ = first.send(Ok(()));
-        }
     }
 
     /// Drains and stops everything. Ends when nothing is left.

@@ -51,7 +51,7 @@ fn is_registry(host: &str, path: &str) -> bool {
         && !["/manifests/", "/blobs/", "/tags/list", "/referrers/"]
             .iter()
             .any(|m| rest.contains(m));
-    !api && rest != "/entries:list"
+    !api
 }
 
 /// The registry is the administrator's.
@@ -87,7 +87,6 @@ mod tests {
                 false,
             ),
             ("us-docker.pkg.dev", "/v2/p/r/i/manifests/latest", true),
-            ("localhost", "/v2/entries:list", false),
             ("localhost", "/apis/serving.knative.dev/v1", false),
             ("localhost", "/v2beta", false),
         ] {

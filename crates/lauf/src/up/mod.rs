@@ -129,7 +129,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
             prefix: 16,
         })
         .collect();
-    let gateway = Gateway::start(
+    let gateway = Gateway::bind(
         config,
         lauf_gateway::Deps {
             engine: Arc::new(engine.clone()),
@@ -142,6 +142,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         },
     )?;
     live.connect(gateway.fleet());
+    let adopted = running.len();
+    gateway.fleet().adopt(running);
     let controllers = lauf_control::start(lauf_control::Deps {
         store: store.clone(),
         images: Arc::new(engine.clone()),
@@ -154,8 +156,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         idle_timeout: settings.idle_timeout,
     })
     .await?;
-    let adopted = running.len();
-    gateway.fleet().adopt(running).await;
+    gateway.fleet().stop_unclaimed();
+    gateway.open();
     let reader = logs::follow_spool(engine.clone(), Arc::clone(&journal), &settings.data);
 
     let garbage = garbage::collect(images.clone(), store.clone());
