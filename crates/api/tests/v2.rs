@@ -3,6 +3,9 @@
 mod support;
 
 use http::StatusCode;
+use lauf_api::stored;
+use lauf_model::{ConditionStatus, Service, ServiceKey};
+use lauf_store::Txn;
 use serde_json::{Value, json};
 use support::{NUMBER, Platform, RUN, SERVICES};
 
@@ -433,4 +436,64 @@ async fn a_policy_is_set_got_and_tested() {
     let path = format!("{one}:testIamPermissions");
     let (_, body) = p.call("POST", OWN, &path, Some(&asked)).await;
     assert_eq!(body, asked);
+}
+
+#[tokio::test]
+async fn a_deploy_that_fails_is_an_operation_with_an_error() {
+    let p = Platform::new().await;
+    let made = created(&p).await;
+    p.reconcile().await;
+    let key = stored::service_key(&ServiceKey {
+        project: "demo".to_owned(),
+        region: "us-central1".to_owned(),
+        name: "hello".to_owned(),
+    });
+    for (reason, code, field) in [
+        ("HealthCheckContainerError", 9, "revisionReason"),
+        ("ContainerMissing", 5, "reason"),
+    ] {
+        let object = p.store.get(&key).await.unwrap().unwrap();
+        let mut service: Service = serde_json::from_slice(&object.body).unwrap();
+        for condition in &mut service.status.conditions {
+            condition.status = ConditionStatus::False;
+            condition.reason = reason.to_owned();
+            condition.message = "It does not start.".to_owned();
+        }
+        let body = serde_json::to_vec(&service).unwrap();
+        let txn = Txn::new().put(key.clone(), body);
+        p.store.write(txn).await.unwrap();
+        let done = get(&p, &operation(&made)).await;
+        assert_eq!(done["done"], true);
+        assert_eq!(
+            done["error"],
+            json!({"code": code, "message": "It does not start."})
+        );
+        assert_eq!(done["response"], Value::Null);
+        let ready = &done["metadata"]["terminalCondition"];
+        assert_eq!(ready["state"], "CONDITION_FAILED");
+        assert_eq!(ready["severity"], "ERROR");
+        assert!(ready[field].is_string(), "{ready}");
+    }
+}
+
+#[tokio::test]
+async fn enums_are_numbers_where_the_client_asks_for_them() {
+    let p = Platform::new().await;
+    created(&p).await;
+    p.reconcile().await;
+    let one = format!("{V2}/hello");
+    let path = format!("{one}?%24alt=json%3Benum-encoding%3Dint");
+    let got = get(&p, &path).await;
+    assert_eq!(got["ingress"], 1);
+    assert_eq!(got["launchStage"], 4);
+    assert_eq!(got["traffic"][0]["type"], 1);
+    assert_eq!(got["trafficStatuses"][0]["type"], 1);
+    assert_eq!(got["terminalCondition"]["state"], 4);
+    // Masks and what is put back do not mind.
+    let path = format!("{path}&updateMask=labels");
+    let (status, body) = p.call("PATCH", OWN, &path, Some(&got)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["done"], true);
+    assert_eq!(body["response"]["ingress"], 1);
+    assert_eq!(get(&p, &one).await["generation"], "1");
 }

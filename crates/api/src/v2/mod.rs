@@ -30,6 +30,8 @@ const MAX_PAGE: usize = 1000;
 /// How long a wait lasts when the client does not say, and at most.
 const WAIT: u64 = 60;
 const MAX_WAIT: u64 = 300;
+/// How often an update without an etag is tried again when others change the service too.
+const UPDATE_TRIES: usize = 5;
 /// How often a wait looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -58,8 +60,15 @@ const FIELDS: [&str; 21] = [
     "threatDetectionEnabled",
 ];
 
-/// Answers a request to `run.googleapis.com`, v2.
+/// Answers a request to `run.googleapis.com`, v2. With `$alt=json;enum-encoding=int` enums are
+/// written as numbers.
 pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply, Status> {
+    let numbers = ask.param("$alt").ends_with("enum-encoding=int");
+    let answer = dispatch(api, ask, path);
+    wire::ENUMS_AS_NUMBERS.scope(numbers, answer).await
+}
+
+async fn dispatch(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply, Status> {
     let ["v2", "projects", project, "locations", region, rest @ ..] = path else {
         return Err(ask.no_such_path());
     };
@@ -171,48 +180,61 @@ async fn create(api: &Api, ask: &Ask, place: &ServiceKey) -> Result<Reply, Statu
 async fn update(api: &Api, ask: &Ask, key: &ServiceKey) -> Result<Reply, Status> {
     let sent: Value = wire::normal(ask.json()?);
     let only_check = flag(ask, "validateOnly")?;
-    let mut found = Vec::new();
-    let old = match api.service(key).await {
-        Ok(old) => Some(old.value),
-        Err(status) if status.code == Code::NotFound && flag(ask, "allowMissing")? => None,
-        Err(status) => return Err(status),
-    };
+    let allow_missing = flag(ask, "allowMissing")?;
     let etag = sent["etag"].as_str().unwrap_or_default().to_owned();
-    check_name(api, &sent, key, &mut found).await?;
-    let Some(old) = old else {
-        let desired = service::read(&key.name, &parse(sent)?, None, &mut found);
-        let made = api
-            .create_service(&ask.caller, key, desired, found, only_check)
-            .await?;
-        return written(&made.value, only_check);
-    };
-    let mut expected = expected(api, key, &etag).await?;
     let mask = wire::mask(ask.param("updateMask"));
-    let whole = if mask.is_empty() {
-        sent
-    } else {
-        // What the mask leaves out is taken from the service as it was read here, so nobody may
-        // have changed it since.
-        if expected == Expected::default() {
-            expected = Expected {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut found = Vec::new();
+        check_name(api, &sent, key, &mut found).await?;
+        let old = match api.service(key).await {
+            Ok(old) => old.value,
+            Err(status) if status.code == Code::NotFound && allow_missing => {
+                let desired = service::read(&key.name, &parse(sent)?, None, &mut found);
+                let made = api
+                    .create_service(&ask.caller, key, desired, found, only_check)
+                    .await?;
+                return written(&made.value, only_check);
+            }
+            Err(status) => return Err(status),
+        };
+        // What neither the mask nor v2 has words for is taken from the service as it was read
+        // here, so nobody may change it meanwhile.
+        let expected = if etag.is_empty() {
+            Expected {
                 version: Some(Version::ZERO),
                 generation: Some(old.meta.generation),
-            };
+            }
+        } else {
+            expected(api, key, &etag).await?
+        };
+        let whole = parse(masked(&mask, &sent, &old)?)?;
+        let desired = service::read(&key.name, &whole, Some(&old), &mut found);
+        let made = api
+            .replace_service(&ask.caller, key, desired, expected, found, only_check)
+            .await;
+        match made {
+            Err(status)
+                if status.code == Code::Aborted && etag.is_empty() && tries < UPDATE_TRIES => {}
+            made => return written(&made?.value, only_check),
         }
-        let mut whole = serde_json::to_value(service::write(&old)).map_err(|error| {
-            Status::new(
-                Code::Internal,
-                format!("The service cannot be written as JSON: {error}."),
-            )
-        })?;
-        wire::apply(&mask, &sent, &mut whole, &FIELDS)?;
-        whole
-    };
-    let desired = service::read(&key.name, &parse(whole)?, Some(&old), &mut found);
-    let made = api
-        .replace_service(&ask.caller, key, desired, expected, found, only_check)
-        .await?;
-    written(&made.value, only_check)
+    }
+}
+
+/// What was sent, or the service with only the fields of the mask as sent.
+fn masked(mask: &[Vec<String>], sent: &Value, old: &Service) -> Result<Value, Status> {
+    if mask.is_empty() {
+        return Ok(sent.clone());
+    }
+    let mut whole = serde_json::to_value(service::write(old)).map_err(|error| {
+        Status::new(
+            Code::Internal,
+            format!("The service cannot be written as JSON: {error}."),
+        )
+    })?;
+    wire::apply(mask, sent, &mut whole, &FIELDS)?;
+    Ok(whole)
 }
 
 async fn check_name(

@@ -32,7 +32,7 @@ pub(crate) fn write(revision: &Revision, version: Version) -> types::Revision {
         create_time: v1_service::time(meta.created),
         update_time: v1_service::time(meta.updated),
         delete_time: meta.deleted.map(v1_service::time),
-        launch_stage: types::LaunchStage::Ga,
+        launch_stage: service::stage(meta.annotations.get(service::LAUNCH_STAGE)),
         service: revision.service.clone(),
         conditions: status.conditions.iter().map(service::condition).collect(),
         observed_generation: meta.generation.to_string(),

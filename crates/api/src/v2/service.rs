@@ -9,7 +9,10 @@ use lauf_model::{
 };
 use serde_json::Value;
 
-use super::types::{self, Allocation, Execution, Ingress, LaunchStage, Map, ScalingMode};
+use super::types::{
+    self, Allocation, CommonReason, Execution, Ingress, LaunchStage, Map, RevisionReason,
+    ScalingMode,
+};
 use super::wire::{Output, Seconds};
 use crate::refuse;
 use crate::services::Desired;
@@ -247,13 +250,14 @@ fn stage_note(sent: LaunchStage, old: Option<&Service>) -> Option<(String, Strin
         Some(text) if stage(Some(text)) == sent => text.clone(),
         _ => match sent {
             LaunchStage::Unspecified | LaunchStage::Ga => return None,
-            other => serde_json::to_value(other).ok()?.as_str()?.to_owned(),
+            other => other.name().to_owned(),
         },
     };
     Some((LAUNCH_STAGE.to_owned(), text))
 }
 
-fn stage(note: Option<&String>) -> LaunchStage {
+/// The launch stage that an annotation says.
+pub(crate) fn stage(note: Option<&String>) -> LaunchStage {
     let text = note.map(|text| Value::String(text.to_ascii_uppercase()));
     text.and_then(|text| serde_json::from_value(text).ok())
         .unwrap_or(LaunchStage::Ga)
@@ -681,77 +685,51 @@ pub(crate) fn condition(condition: &Condition) -> types::Condition {
     types::Condition {
         kind: condition.kind.clone(),
         state: match condition.status {
-            ConditionStatus::True => "CONDITION_SUCCEEDED",
-            ConditionStatus::False => "CONDITION_FAILED",
-            ConditionStatus::Unknown => "CONDITION_RECONCILING",
+            ConditionStatus::True => types::State::Succeeded,
+            ConditionStatus::False => types::State::Failed,
+            ConditionStatus::Unknown => types::State::Reconciling,
         },
         message: condition.message.clone(),
         last_transition_time: v1_service::time(condition.last_transition),
         severity: match condition.severity {
-            Severity::Error if failed => "ERROR",
-            Severity::Error => "",
-            Severity::Warning => "WARNING",
-            Severity::Info => "INFO",
+            Severity::Error if failed => types::Severity::Error,
+            Severity::Error => types::Severity::Unspecified,
+            Severity::Warning => types::Severity::Warning,
+            Severity::Info => types::Severity::Info,
         },
-        reason: known(&COMMON, &condition.reason),
-        revision_reason: known(&REVISION, &condition.reason),
+        reason: common_reason(&condition.reason),
+        revision_reason: revision_reason(&condition.reason),
     }
 }
 
-/// `google.cloud.run.v2.Condition.CommonReason`, by the words of v1.
-const COMMON: [(&str, &str); 16] = [
-    ("Unknown", "UNKNOWN"),
-    ("RevisionFailed", "REVISION_FAILED"),
-    ("ProgressDeadlineExceeded", "PROGRESS_DEADLINE_EXCEEDED"),
-    ("ContainerMissing", "CONTAINER_MISSING"),
-    ("ContainerPermissionDenied", "CONTAINER_PERMISSION_DENIED"),
-    ("ContainerImageUnauthorized", "CONTAINER_IMAGE_UNAUTHORIZED"),
-    (
-        "ContainerImageAuthorizationCheckFailed",
-        "CONTAINER_IMAGE_AUTHORIZATION_CHECK_FAILED",
-    ),
-    (
-        "EncryptionKeyPermissionDenied",
-        "ENCRYPTION_KEY_PERMISSION_DENIED",
-    ),
-    ("EncryptionKeyCheckFailed", "ENCRYPTION_KEY_CHECK_FAILED"),
-    ("SecretsAccessCheckFailed", "SECRETS_ACCESS_CHECK_FAILED"),
-    ("WaitingForOperation", "WAITING_FOR_OPERATION"),
-    ("ImmediateRetry", "IMMEDIATE_RETRY"),
-    ("PostponedRetry", "POSTPONED_RETRY"),
-    ("Internal", "INTERNAL"),
-    ("InternalError", "INTERNAL"),
-    ("VpcNetworkNotFound", "VPC_NETWORK_NOT_FOUND"),
-];
+/// A reason that v2 has as `CommonReason`, by its word in v1.
+fn common_reason(reason: &str) -> CommonReason {
+    match reason {
+        "Unknown" => CommonReason::Unknown,
+        "RevisionFailed" | "RevisionMissing" => CommonReason::RevisionFailed,
+        "ProgressDeadlineExceeded" => CommonReason::ProgressDeadlineExceeded,
+        "ContainerMissing" => CommonReason::ContainerMissing,
+        "ContainerPermissionDenied" => CommonReason::ContainerPermissionDenied,
+        "ContainerImageUnauthorized" => CommonReason::ContainerImageUnauthorized,
+        "Internal" | "InternalError" => CommonReason::Internal,
+        _ => CommonReason::Undefined,
+    }
+}
 
-/// `google.cloud.run.v2.Condition.RevisionReason`, by the words of v1.
-const REVISION: [(&str, &str); 12] = [
-    ("Pending", "PENDING"),
-    ("Reserve", "RESERVE"),
-    ("Retired", "RETIRED"),
-    ("Retiring", "RETIRING"),
-    ("Recreating", "RECREATING"),
-    ("HealthCheckContainerError", "HEALTH_CHECK_CONTAINER_ERROR"),
-    (
-        "CustomizedPathResponsePending",
-        "CUSTOMIZED_PATH_RESPONSE_PENDING",
-    ),
-    (
-        "MinInstancesNotProvisioned",
-        "MIN_INSTANCES_NOT_PROVISIONED",
-    ),
-    (
-        "ActiveRevisionLimitReached",
-        "ACTIVE_REVISION_LIMIT_REACHED",
-    ),
-    ("NoDeployment", "NO_DEPLOYMENT"),
-    ("HealthCheckSkipped", "HEALTH_CHECK_SKIPPED"),
-    ("MinInstancesWarming", "MIN_INSTANCES_WARMING"),
-];
-
-fn known(names: &[(&str, &'static str)], reason: &str) -> Option<&'static str> {
-    let found = names.iter().find(|(v1, _)| *v1 == reason);
-    found.map(|(_, name)| *name)
+/// A reason that v2 has as `RevisionReason`, by its word in v1.
+fn revision_reason(reason: &str) -> RevisionReason {
+    match reason {
+        "Pending" => RevisionReason::Pending,
+        "Reserve" => RevisionReason::Reserve,
+        "Retired" => RevisionReason::Retired,
+        "Retiring" => RevisionReason::Retiring,
+        "Recreating" => RevisionReason::Recreating,
+        "HealthCheckContainerError" => RevisionReason::HealthCheckContainerError,
+        "MinInstancesNotProvisioned" => RevisionReason::MinInstancesNotProvisioned,
+        "NoDeployment" => RevisionReason::NoDeployment,
+        "MinInstancesWarming" => RevisionReason::MinInstancesWarming,
+        _ => RevisionReason::Undefined,
+    }
 }
 
 /// `projects/P/locations/L/services/S`.

@@ -73,6 +73,57 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// `google.cloud.run.v2.Condition.State`.
+    State {
+        Unspecified = "STATE_UNSPECIFIED" 0,
+        Pending = "CONDITION_PENDING" 1,
+        Reconciling = "CONDITION_RECONCILING" 2,
+        Failed = "CONDITION_FAILED" 3,
+        Succeeded = "CONDITION_SUCCEEDED" 4,
+    }
+}
+
+wire_enum! {
+    /// `google.cloud.run.v2.Condition.Severity`.
+    Severity {
+        Unspecified = "SEVERITY_UNSPECIFIED" 0,
+        Error = "ERROR" 1,
+        Warning = "WARNING" 2,
+        Info = "INFO" 3,
+    }
+}
+
+wire_enum! {
+    /// `google.cloud.run.v2.Condition.CommonReason`.
+    CommonReason {
+        Undefined = "COMMON_REASON_UNDEFINED" 0,
+        Unknown = "UNKNOWN" 1,
+        RevisionFailed = "REVISION_FAILED" 3,
+        ProgressDeadlineExceeded = "PROGRESS_DEADLINE_EXCEEDED" 4,
+        ContainerMissing = "CONTAINER_MISSING" 6,
+        ContainerPermissionDenied = "CONTAINER_PERMISSION_DENIED" 7,
+        ContainerImageUnauthorized = "CONTAINER_IMAGE_UNAUTHORIZED" 8,
+        Internal = "INTERNAL" 16,
+    }
+}
+
+wire_enum! {
+    /// `google.cloud.run.v2.Condition.RevisionReason`.
+    RevisionReason {
+        Undefined = "REVISION_REASON_UNDEFINED" 0,
+        Pending = "PENDING" 1,
+        Reserve = "RESERVE" 2,
+        Retired = "RETIRED" 3,
+        Retiring = "RETIRING" 4,
+        Recreating = "RECREATING" 5,
+        HealthCheckContainerError = "HEALTH_CHECK_CONTAINER_ERROR" 6,
+        MinInstancesNotProvisioned = "MIN_INSTANCES_NOT_PROVISIONED" 8,
+        NoDeployment = "NO_DEPLOYMENT" 10,
+        MinInstancesWarming = "MIN_INSTANCES_WARMING" 12,
+    }
+}
+
 /// `google.cloud.run.v2.Service`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -390,16 +441,16 @@ pub(crate) struct TrafficStatus {
 pub(crate) struct Condition {
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    pub(crate) state: &'static str,
+    pub(crate) state: State,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) message: String,
     pub(crate) last_transition_time: String,
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) severity: &'static str,
+    pub(crate) severity: Severity,
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) reason: Option<&'static str>,
+    pub(crate) reason: CommonReason,
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) revision_reason: Option<&'static str>,
+    pub(crate) revision_reason: RevisionReason,
 }
 
 /// `google.cloud.run.v2.Revision`. Clients write none of it.

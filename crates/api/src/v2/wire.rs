@@ -9,6 +9,11 @@ use serde_json::{Map, Value};
 /// The fields whose keys are the client's and not names of fields.
 const MAPS: [&str; 4] = ["labels", "annotations", "limits", "baseImages"];
 
+tokio::task_local! {
+    /// Whether the answer to the request at hand has enums as numbers, as its client asks.
+    pub(crate) static ENUMS_AS_NUMBERS: bool;
+}
+
 /// Makes an enum that is written by its name and read by name or number. The first is the default.
 macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal $number:literal,)* }) => {
@@ -19,12 +24,22 @@ macro_rules! wire_enum {
         impl $name {
             const ALL: &'static [(Self, &'static str, i64)] =
                 &[$((Self::$variant, $text, $number),)*];
+
+            /// Its name on the wire.
+            pub(crate) fn name(self) -> &'static str {
+                Self::ALL.iter().find(|(v, _, _)| *v == self).map_or("", |(_, text, _)| text)
+            }
         }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                let found = Self::ALL.iter().find(|(v, _, _)| v == self);
-                to.serialize_str(found.map_or("", |(_, text, _)| text))
+                let as_numbers = crate::v2::wire::ENUMS_AS_NUMBERS.try_with(|numbers| *numbers);
+                if as_numbers.unwrap_or(false) {
+                    let found = Self::ALL.iter().find(|(v, _, _)| v == self);
+                    to.serialize_i64(found.map_or(0, |(_, _, number)| *number))
+                } else {
+                    to.serialize_str(self.name())
+                }
             }
         }
 
