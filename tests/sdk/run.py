@@ -288,7 +288,7 @@ def main():
             except Exception:  # The next story must still be told.
                 traceback.print_exc(limit=6)
                 failed += 1
-                word = "FAILED"
+                word = "FAIL"
             print(f"{word} {story.__name__}: {story.__doc__} ({time.monotonic() - began:.1f} s)", flush=True)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
