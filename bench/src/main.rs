@@ -2,7 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod burst;
+mod cold_start;
+mod density;
+mod deploy;
+mod http1;
+mod machine;
+mod peers;
+mod platform;
 mod proxy;
+mod sample;
+mod stats;
+
+use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
@@ -15,6 +27,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// From a request at zero instances to its 200, beside a bare process and other runtimes.
+    ColdStart(cold_start::Options),
+    /// Many services from zero at once, and starts per second.
+    Burst(burst::Options),
+    /// From storing a service to Ready.
+    Deploy(deploy::Options),
+    /// Memory and descriptors of idle instances.
+    Density(density::Options),
     /// Requests per CPU-second, p50 and p99 of the gateway beside nginx and haproxy.
     Proxy(proxy::Options),
     /// The gateway in a process of its own, with one route to a backend. Used by `proxy`.
@@ -29,7 +49,22 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::ColdStart(options) => cold_start::run(&options),
+        Command::Burst(options) => burst::run(&options),
+        Command::Deploy(options) => deploy::run(&options),
+        Command::Density(options) => density::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::ServeGateway { listen, backend } => backend::serve_gateway(listen, backend),
     }
+}
+
+/// Writes a result for programs, with what the reader must know of the machine.
+fn write(path: Option<&Path>, bench: &str, rows: &[serde_json::Value]) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let report = serde_json::json!({
+        "bench": bench, "cores": cores, "load_average": machine::load(), "rows": rows,
+    });
+    std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    Ok(())
 }

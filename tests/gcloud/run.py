@@ -29,6 +29,8 @@ class Failed(Exception):
 class Gcloud:
     """gcloud with a configuration folder of its own."""
 
+    commands = 0
+
     def __init__(self, environment, folder):
         self.environment = dict(os.environ)
         self.environment.update(environment)
@@ -42,6 +44,7 @@ class Gcloud:
     def run(self, line, fails=None, stdin=None):
         """Runs a command; `fails` is a pattern that the error of one that must fail matches."""
         began = time.monotonic()
+        Gcloud.commands += 1
         done = subprocess.run(
             ["gcloud", *line.split(" ")],
             env=self.environment, input=stdin, capture_output=True, text=True, timeout=300,
@@ -196,7 +199,45 @@ def platform(program, port, folder):
             raise Failed(f"lauf up is not ready: {asked.stderr}")
         time.sleep(0.1)
     pairs = re.findall(r"(CLOUDSDK_\w+)=['\"]?([^'\"\s;]*)", asked.stdout)
+    pack(program, data, "hello", GOOD, folder)
+    pack(program, data, "bad", BAD, folder)
     return server, dict(pairs)
+
+
+# Two programs as small as can be: one that serves, and one that never listens.
+GOOD = r"""
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+  int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(getenv("PORT")))};
+  setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(s, (void *)&a, sizeof a) || listen(s, 64)) return 1;
+  write(1, "serving\n", 8);
+  for (;;) {
+    char in[4096];
+    int c = accept(s, 0, 0);
+    if (read(c, in, sizeof in) > 0)
+      write(c, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n", 62);
+    close(c);
+  }
+}
+"""
+BAD = r"""
+#include <unistd.h>
+int main(void) { write(2, "cannot find the database\n", 25); return 3; }
+"""
+
+
+def pack(program, data, name, source, folder):
+    """Compiles a program and makes an image of it and nothing else."""
+    root = folder / f"{name}-root"
+    root.mkdir()
+    subprocess.run(["gcc", "-static", "-Os", "-w", "-x", "c", "-", "-o", str(root / name)],
+                   input=source, text=True, check=True)
+    subprocess.run([program, "image", "pack", str(root), "-t", name, "--entrypoint", f"/{name}",
+                    "--user", "1000:1000", *data], check=True, capture_output=True)
 
 
 def main():
@@ -204,11 +245,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faces", help="the API alone: path of the serve example")
     parser.add_argument("--image", default="hello", help="an image that serves")
-    parser.add_argument("--bad-image", help="an image that never listens")
+    parser.add_argument("--bad-image", default="bad", help="an image that never listens")
     options = parser.parse_args()
     if shutil.which("gcloud") is None:
-        print("skipped: there is no gcloud on this machine")
-        return 0
+        print("SKIP gcloud: there is no gcloud on this machine (the Google Cloud SDK)")
+        print("0 passed, 0 failed, 1 skipped")
+        return 77
     with tempfile.TemporaryDirectory(prefix="lauf-gcloud-") as temporary:
         folder, port = pathlib.Path(temporary), free_port()
         if options.faces:
@@ -218,12 +260,17 @@ def main():
         try:
             story(Gcloud(environment, folder), options.image, folder, options.bad_image)
         except Failed as failure:
-            print(f"FAILED: {failure}", file=sys.stderr)
+            print(f"FAIL gcloud: {failure}")
+            print(f"{Gcloud.commands - 1} passed, 1 failed, 0 skipped")
             return 1
         finally:
-            server.terminate()
+            if options.faces:
+                server.terminate()
+            else:
+                subprocess.run([os.environ["LAUF_BIN"], "down", "--purge", "--data",
+                                str(folder / "data")], check=False)
             server.wait(60)
-    print("all well")
+    print(f"{Gcloud.commands} passed, 0 failed, 0 skipped")
     return 0
 
 

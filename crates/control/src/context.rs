@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lauf_engine::ImageResolver;
-use lauf_gateway::{Access, Denied, Fleet, InvokerCheck, RevisionConfig, RevisionPool, ServiceRoute};
+use lauf_gateway::{
+    Access, Denied, Fleet, InvokerCheck, RevisionConfig, RevisionPool, ServiceRoute,
+};
 use lauf_iam::Iam;
 use lauf_model::url::Site;
 use lauf_model::{Clock, Policy, Revision, RevisionKey, Service, ServiceKey, TrafficStatus};
@@ -183,7 +185,14 @@ struct PolicyCheck {
 impl InvokerCheck for PolicyCheck {
     fn check(&self, _service: &ServiceKey, _host: &str, token: Option<&str>) -> Result<(), Denied> {
         let token = token.ok_or(Denied::Forbidden)?;
-        let caller = self.iam.bearer(token).map_err(|_| Denied::Unauthenticated)?;
-        if self.iam.may_invoke(&caller, &self.policy) { Ok(()) } else { Err(Denied::Forbidden) }
+        let caller = self
+            .iam
+            .bearer(token)
+            .map_err(|_| Denied::Unauthenticated)?;
+        if self.iam.may_invoke(&caller, &self.policy) {
+            Ok(())
+        } else {
+            Err(Denied::Forbidden)
+        }
     }
 }

@@ -168,9 +168,9 @@ pub(crate) async fn publish(
         let name = &revision.meta.name;
         let routed = served.iter().any(|t| t.revision == *name);
         if !routed && plan::readiness(revision) == Readiness::Ready {
-            // Draining takes as long as the longest request; nobody waits for it here.
-            let (context, key) = (Arc::clone(context), key.revision(name));
-            tokio::spawn(async move { context.fleet.retire(&key).await });
+            // It leaves the fleet here and now; its draining takes as long as its longest request,
+            // and nobody waits for that.
+            tokio::spawn(context.fleet.retire(&key.revision(name)));
         }
     }
     Ok(())

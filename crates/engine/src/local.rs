@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, watch};
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
 use crate::{
-    Endpoint, Engine, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState,
-    StartError, StartPhases, command, fault, health, startup,
+    Endpoint, Engine, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState, StartError,
+    StartPhases, command, fault, health, startup,
 };
 
 /// The label under which an instance carries its own [`InstanceSpec`].
@@ -304,7 +304,6 @@ impl Engine for LocalEngine {
         };
         if let Err(error) = waited {
             self.stop(&spec.id, Duration::ZERO).await;
-            inner.log.system(&spec, true, &error.to_string());
             abandon.engine = None;
             return Err(error);
         }

@@ -159,16 +159,21 @@ impl Fleet {
     }
 
     /// Ends a revision: no new requests, those in flight finish (within the revision's request
-    /// timeout), then all its instances are stopped. Take it out of the route table first. Returns when
-    /// nothing of it is left.
-    pub async fn retire(&self, key: &RevisionKey) {
-        let Some(member) = self.revisions().remove(key) else {
-            return;
-        };
-        member.pool.retire();
-        let (reply, done) = oneshot::channel();
-        if member.commands.send(Command::Retire(reply)).await.is_ok() {
-            let _ = done.await;
+    /// timeout), then all its instances are stopped. Take it out of the route table first. The
+    /// revision leaves the fleet at the call, before the future is polled, so that an
+    /// [`ensure`](Self::ensure) that follows makes a new pool; the future ends when nothing of it is
+    /// left.
+    pub fn retire(&self, key: &RevisionKey) -> impl Future<Output = ()> + Send + use<> {
+        let member = self.revisions().remove(key);
+        if let Some(member) = &member {
+            member.pool.retire();
+        }
+        async move {
+            let Some(member) = member else { return };
+            let (reply, done) = oneshot::channel();
+            if member.commands.send(Command::Retire(reply)).await.is_ok() {
+                let _ = done.await;
+            }
         }
     }
 

@@ -27,7 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) async fn run(data: &Path, arguments: &DownArgs) -> anyhow::Result<ExitCode> {
     let data = std::path::absolute(data)?;
     if !data.is_dir() {
-        bail!("there is no data folder {}; name it with --data", data.display());
+        bail!(
+            "there is no data folder {}; name it with --data",
+            data.display()
+        );
     }
     end_server(&data).await?;
     end_keeper(&data).await?;
@@ -37,8 +40,14 @@ pub(crate) async fn run(data: &Path, arguments: &DownArgs) -> anyhow::Result<Exi
             remove(fs::remove_dir_all(data.join(name)), &data.join(name))?;
         }
         for name in [
-            "state.db", "state.db-wal", "state.db-shm", "state.db.lock", "admin.token", "server.json",
-            "server.lock", "spool.position",
+            "state.db",
+            "state.db-wal",
+            "state.db-shm",
+            "state.db.lock",
+            "admin.token",
+            "server.json",
+            "server.lock",
+            "spool.position",
         ] {
             remove(fs::remove_file(data.join(name)), &data.join(name))?;
         }
@@ -59,14 +68,20 @@ fn remove(result: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
 }
 
 async fn end_server(data: &Path) -> anyhow::Result<()> {
-    let lock = fs::File::options().read(true).write(true).open(data.join("server.lock"));
+    let lock = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(data.join("server.lock"));
     let Ok(lock) = lock else { return Ok(()) };
     if lock.try_lock().is_ok() {
         return Ok(());
     }
     let pid = up::server_pid(data).and_then(Pid::from_raw);
     let Some(pid) = pid else {
-        bail!("a server holds {} but says not where it is; end it and try again", data.display());
+        bail!(
+            "a server holds {} but says not where it is; end it and try again",
+            data.display()
+        );
     };
     kill_process(pid, Signal::TERM).context("cannot signal the server; run as its user or root")?;
     let gone = async {
@@ -75,7 +90,10 @@ async fn end_server(data: &Path) -> anyhow::Result<()> {
         }
     };
     if tokio::time::timeout(PATIENCE, gone).await.is_err() {
-        bail!("the server (process {}) did not end; end it with kill -9 and try again", pid.as_raw_nonzero());
+        bail!(
+            "the server (process {}) did not end; end it with kill -9 and try again",
+            pid.as_raw_nonzero()
+        );
     }
     Ok(())
 }
@@ -87,7 +105,10 @@ async fn end_keeper(data: &Path) -> anyhow::Result<()> {
     if !state_dir.is_dir() {
         return Ok(());
     }
-    let mut settings = KeeperSettings { pool_size: 0, ..KeeperSettings::new(state_dir) };
+    let mut settings = KeeperSettings {
+        pool_size: 0,
+        ..KeeperSettings::new(state_dir)
+    };
     // Named so that what a killed keeper left of the network goes too; needs nft as `up` does.
     if find_program("nft").is_some() {
         settings.network = Some(up::network_config(&settings, Vec::new()));
@@ -97,8 +118,12 @@ async fn end_keeper(data: &Path) -> anyhow::Result<()> {
         args: vec![KEEPER_WORD.to_owned()],
         settings,
     };
-    let (keeper, _events) =
-        KeeperClient::connect_or_spawn(config).await.context("cannot reach the keeper")?;
-    keeper.shutdown().await.context("the keeper could not clean up")?;
+    let (keeper, _events) = KeeperClient::connect_or_spawn(config)
+        .await
+        .context("cannot reach the keeper")?;
+    keeper
+        .shutdown()
+        .await
+        .context("the keeper could not clean up")?;
     Ok(())
 }

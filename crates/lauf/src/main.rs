@@ -57,7 +57,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let code = match cli.command {
         Command::Up(arguments) => runtime.block_on(up::run(&cli.global.data, &arguments)),
         Command::Down(arguments) => runtime.block_on(down::run(&cli.global.data, &arguments)),

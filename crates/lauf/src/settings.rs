@@ -39,7 +39,13 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "LAUF_RUNTIME", value_name = "RUNTIME")]
     runtime: Option<String>,
     /// Arguments put before the OCI runtime's subcommand, such as --network=host for runsc.
-    #[arg(long, env = "LAUF_RUNTIME_ARGS", value_name = "ARG", value_delimiter = ' ', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        env = "LAUF_RUNTIME_ARGS",
+        value_name = "ARG",
+        value_delimiter = ' ',
+        allow_hyphen_values = true
+    )]
     runtime_args: Option<Vec<String>>,
     /// Prepared sandboxes that wait for a container [default: 8].
     #[arg(long, env = "LAUF_POOL", value_name = "N")]
@@ -52,7 +58,12 @@ pub(crate) struct UpArgs {
     threads: Option<usize>,
     /// Registries asked for names without a host, after the own one; empty for none
     /// [default: docker.io].
-    #[arg(long, env = "LAUF_SHORT_NAME_REGISTRIES", value_name = "HOST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "LAUF_SHORT_NAME_REGISTRIES",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
     short_name_registries: Option<Vec<String>>,
     /// The most bytes of logs kept, in MiB [default: 1024].
     #[arg(long, env = "LAUF_LOG_MIB", value_name = "MIB")]
@@ -80,32 +91,57 @@ impl Settings {
     /// Puts command line and environment (which clap has read) over the file, over the defaults.
     pub(crate) fn new(data: &Path, typed: &UpArgs) -> anyhow::Result<Self> {
         let file = file(data, typed.config.as_deref())?;
-        let domain = typed.domain.clone().or(file.domain).unwrap_or_else(|| "run.localhost".into());
+        let domain = typed
+            .domain
+            .clone()
+            .or(file.domain)
+            .unwrap_or_else(|| "run.localhost".into());
         let domain = domain.trim_matches('.').to_ascii_lowercase();
         let regions = typed.regions.clone().or(file.regions).unwrap_or_default();
-        let regions = if regions.is_empty() { vec!["us-central1".to_owned()] } else { regions };
-        for (name, setting) in regions.iter().map(|r| (r, "regions")).chain([(&domain, "domain")]) {
+        let regions = if regions.is_empty() {
+            vec!["us-central1".to_owned()]
+        } else {
+            regions
+        };
+        for (name, setting) in regions
+            .iter()
+            .map(|r| (r, "regions"))
+            .chain([(&domain, "domain")])
+        {
             if name.is_empty()
-                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+                || !name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
             {
                 bail!("{setting}: '{name}' must be lowercase letters, digits, hyphens and dots");
             }
         }
         let idle = typed.idle_timeout.clone().or(file.idle_timeout);
-        let runtime = typed.runtime.clone().or(file.runtime).unwrap_or_else(|| "own".into());
+        let runtime = typed
+            .runtime
+            .clone()
+            .or(file.runtime)
+            .unwrap_or_else(|| "own".into());
         let runtime = match runtime.as_str() {
             "own" => lauf_sandbox::Runtime::Own,
             program => lauf_sandbox::Runtime::Oci {
                 path: find_program(program)
                     .with_context(|| format!("runtime: there is no program '{program}'"))?,
-                args: typed.runtime_args.clone().or(file.runtime_args).unwrap_or_default(),
+                args: typed
+                    .runtime_args
+                    .clone()
+                    .or(file.runtime_args)
+                    .unwrap_or_default(),
             },
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let data = std::path::absolute(data)?;
         Ok(Self {
             data,
-            listen: typed.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 8080).into()),
+            listen: typed
+                .listen
+                .or(file.listen)
+                .unwrap_or(([127, 0, 0, 1], 8080).into()),
             domain,
             regions,
             default_project: typed
@@ -164,7 +200,9 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -173,8 +211,18 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, expected) in [("5s", 5_000), ("15m", 900_000), ("1h", 3_600_000), ("7", 7_000), ("20ms", 20)] {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(expected), "{text}");
+        for (text, expected) in [
+            ("5s", 5_000),
+            ("15m", 900_000),
+            ("1h", 3_600_000),
+            ("7", 7_000),
+            ("20ms", 20),
+        ] {
+            assert_eq!(
+                duration(text).unwrap(),
+                Duration::from_millis(expected),
+                "{text}"
+            );
         }
         for text in ["", "s", "1d", "-1s", "1.5s"] {
             assert!(duration(text).is_err(), "{text}");
@@ -184,8 +232,15 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("lauf.toml"), "domain = \"file.test\"\nidle_timeout = \"1m\"\n").unwrap();
-        let typed = UpArgs { domain: Some("typed.test".into()), ..UpArgs::default() };
+        fs::write(
+            dir.path().join("lauf.toml"),
+            "domain = \"file.test\"\nidle_timeout = \"1m\"\n",
+        )
+        .unwrap();
+        let typed = UpArgs {
+            domain: Some("typed.test".into()),
+            ..UpArgs::default()
+        };
         let settings = Settings::new(dir.path(), &typed).unwrap();
         assert_eq!(settings.domain, "typed.test");
         assert_eq!(settings.idle_timeout, Duration::from_secs(60));

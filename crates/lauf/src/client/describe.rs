@@ -49,6 +49,8 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &DescribeArgs) -> Result<()>
     out.table(&["TRAFFIC", "REVISION", "TAG", "URL"], &rows)
 }
 
+const LOCATION: &str = "cloud.googleapis.com/location";
+
 /// What there is to say, in the order of importance; nothing that is not set.
 fn facts(service: &Value) -> Vec<(&'static str, String)> {
     let spec = &service["spec"]["template"]["spec"];
@@ -84,6 +86,13 @@ fn facts(service: &Value) -> Vec<(&'static str, String)> {
         .flatten()
         .map(|var| format!("{}={}", text(var, "/name"), text(var, "/value")))
         .collect();
+    let labels: Vec<String> = service["metadata"]["labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| key.as_str() != LOCATION)
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     let number = |value: &Value, unit: &str| {
         value
             .as_u64()
@@ -101,6 +110,7 @@ fn facts(service: &Value) -> Vec<(&'static str, String)> {
             "Description",
             note(service, "run.googleapis.com/description"),
         ),
+        ("Labels", labels.join(" ")),
         ("Image", text(container, "/image").to_owned()),
         ("Command", words("command")),
         ("Arguments", words("args")),
@@ -113,7 +123,7 @@ fn facts(service: &Value) -> Vec<(&'static str, String)> {
         ("Memory", text(limits, "/memory").to_owned()),
         (
             "Concurrency",
-            number(&spec["containerConcurrency"], " requests an instance"),
+            number(&spec["containerConcurrency"], " at once in an instance"),
         ),
         ("Timeout", number(&spec["timeoutSeconds"], " s")),
         ("Instances", instances),

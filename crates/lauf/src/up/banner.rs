@@ -21,22 +21,41 @@ pub(crate) struct Facts<'a> {
 }
 
 pub(crate) fn print(facts: &Facts<'_>) {
-    let Facts { settings, listen, project, .. } = facts;
+    let Facts {
+        settings,
+        listen,
+        project,
+        ..
+    } = facts;
     let port = listen.port();
     let region = &settings.regions[0];
     println!("Lauf is ready ({} ms).", facts.ready_in.as_millis());
     println!();
     println!("  APIs, registry, proxy   http://{listen}");
-    println!("  services                http://NAME-{}.{region}.{}:{port}", project.number, settings.domain);
-    println!("  project, region         {} ({}), {region}", project.id, project.number);
+    println!(
+        "  services                http://NAME-{}.{region}.{}:{port}",
+        project.number, settings.domain
+    );
+    println!(
+        "  project, region         {} ({}), {region}",
+        project.id, project.number
+    );
     println!("  data                    {}", settings.data.display());
-    println!("  administrator's token   {}", facts.iam.token_file().display());
+    println!(
+        "  administrator's token   {}",
+        facts.iam.token_file().display()
+    );
     println!("  certificate authority   {}", facts.ca_file.display());
     if !facts.egress {
-        println!("  egress                  off: install nftables (apt install nftables) and start again");
+        println!(
+            "  egress                  off: install nftables (apt install nftables) and start again"
+        );
     }
     if facts.adopted > 0 {
-        println!("  adopted                 {} running instances", facts.adopted);
+        println!(
+            "  adopted                 {} running instances",
+            facts.adopted
+        );
     }
     println!();
     println!("Next:");

@@ -19,8 +19,17 @@ pub(crate) struct Faces {
 impl Face for Faces {
     fn serve(&self, request: Request<Body>, info: ConnInfo) -> FaceFuture {
         let registry = is_registry(&info.host, request.uri().path());
-        let router = if registry { self.registry.clone() } else { self.api.clone() };
-        Box::pin(async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) })
+        let router = if registry {
+            self.registry.clone()
+        } else {
+            self.api.clone()
+        };
+        Box::pin(async move {
+            router
+                .oneshot(request)
+                .await
+                .unwrap_or_else(|never| match never {})
+        })
     }
 }
 
@@ -31,13 +40,17 @@ fn is_registry(host: &str, path: &str) -> bool {
     if host.ends_with(".googleapis.com") {
         return false;
     }
-    let Some(rest) = path.strip_prefix("/v2") else { return false };
+    let Some(rest) = path.strip_prefix("/v2") else {
+        return false;
+    };
     if !(rest.is_empty() || rest.starts_with('/')) {
         return false;
     }
     let api = rest.starts_with("/projects/")
         && rest.contains("/locations/")
-        && !["/manifests/", "/blobs/", "/tags/list", "/referrers/"].iter().any(|m| rest.contains(m));
+        && !["/manifests/", "/blobs/", "/tags/list", "/referrers/"]
+            .iter()
+            .any(|m| rest.contains(m));
     !api && rest != "/entries:list"
 }
 
@@ -46,7 +59,9 @@ pub(crate) struct AdminOnly(pub(crate) Arc<Iam>);
 
 impl RegistryAuth for AdminOnly {
     fn allow(&self, headers: &HeaderMap, _repo: &str, _action: Action) -> Result<(), AuthError> {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let authorization = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok());
         match self.0.authenticate(authorization) {
             Ok(_) => Ok(()),
             Err(_) => Err(AuthError::Unauthenticated),
@@ -66,7 +81,11 @@ mod tests {
             ("localhost", "/v2/hello/manifests/latest", true),
             ("localhost", "/v2/projects/p/locations/l/manifests/x", true),
             ("localhost", "/v2/projects/p/locations/l/services", false),
-            ("run.googleapis.com", "/v2/projects/p/locations/l/services", false),
+            (
+                "run.googleapis.com",
+                "/v2/projects/p/locations/l/services",
+                false,
+            ),
             ("us-docker.pkg.dev", "/v2/p/r/i/manifests/latest", true),
             ("localhost", "/v2/entries:list", false),
             ("localhost", "/apis/serving.knative.dev/v1", false),

@@ -38,7 +38,9 @@ pub(super) fn resource(revision: &RevisionKey) -> Resource {
     ];
     Resource {
         kind: "cloud_run_revision".into(),
-        labels: labels.map(|(name, value)| (name.to_owned(), value.clone())).into(),
+        labels: labels
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .into(),
     }
 }
 
@@ -63,11 +65,19 @@ struct Remembered {
 
 impl Journal {
     pub(crate) fn new(sink: LogSink, clock: Arc<dyn Clock>) -> Self {
-        Self { sink, clock, revisions: Mutex::default(), more: Notify::new() }
+        Self {
+            sink,
+            clock,
+            revisions: Mutex::default(),
+            more: Notify::new(),
+        }
     }
 
     fn revision(&self, instance: &str) -> Option<Arc<RevisionKey>> {
-        let remembered = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = self
+            .revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         remembered.by_instance.get(instance).cloned()
     }
 
@@ -79,13 +89,17 @@ impl Journal {
             Payload::Text(text),
         );
         entry.severity = severity;
-        entry.labels.insert("instanceId".into(), instance.to_owned());
+        entry
+            .labels
+            .insert("instanceId".into(), instance.to_owned());
         self.sink.push(entry);
     }
 
     /// One line of a container.
     fn line(&self, line: Entry) {
-        let Ok(received) = Timestamp::from_nanosecond(i128::from(line.time)) else { return };
+        let Ok(received) = Timestamp::from_nanosecond(i128::from(line.time)) else {
+            return;
+        };
         let name = match line.stream {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
@@ -115,9 +129,14 @@ impl Journal {
 
 impl InstanceLog for Journal {
     fn starting(&self, spec: &InstanceSpec) {
-        let mut remembered = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self
+            .revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let id = spec.id.0.clone();
-        let known = remembered.by_instance.insert(id.clone(), Arc::new(spec.revision.clone()));
+        let known = remembered
+            .by_instance
+            .insert(id.clone(), Arc::new(spec.revision.clone()));
         if known.is_none() {
             remembered.order.push_back(id);
         }
@@ -129,7 +148,11 @@ impl InstanceLog for Journal {
     }
 
     fn system(&self, spec: &InstanceSpec, warning: bool, text: &str) {
-        let severity = if warning { Severity::Error } else { Severity::Info };
+        let severity = if warning {
+            Severity::Error
+        } else {
+            Severity::Info
+        };
         self.platform(&spec.revision, &spec.id.0, severity, text.to_owned());
     }
 
@@ -149,9 +172,18 @@ impl FleetEvents for Journal {
                     instance.phases.sandbox.as_millis(),
                     instance.phases.boot.as_millis(),
                 );
-                self.platform(&instance.spec.revision, &instance.id().0, Severity::Info, text);
+                self.platform(
+                    &instance.spec.revision,
+                    &instance.id().0,
+                    Severity::Info,
+                    text,
+                );
             }
-            FleetEvent::StartFailed { revision, id, error } => {
+            FleetEvent::StartFailed {
+                revision,
+                id,
+                error,
+            } => {
                 self.platform(&revision, &id.0, Severity::Error, error.to_string());
             }
             FleetEvent::Exited { instance, exit } => {
@@ -175,7 +207,10 @@ fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
             Some((Severity::Warning, "Container called exit(0).".to_owned()))
         }
         ExitReason::Own => Some((Severity::Error, format!("Container ended with {how}."))),
-        ExitReason::Lost => Some((Severity::Error, "The instance was lost with its keeper.".into())),
+        ExitReason::Lost => Some((
+            Severity::Error,
+            "The instance was lost with its keeper.".into(),
+        )),
         // Those have their own lines, or are what the platform wanted.
         ExitReason::OutOfMemory | ExitReason::Liveness | ExitReason::Stopped => None,
     }
@@ -184,7 +219,11 @@ fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
 /// Reads the spool into the log for as long as the server runs. The position is kept in a file, so
 /// that the next server goes on where this one stopped; a line may come twice after a crash, never
 /// not at all.
-pub(crate) fn follow_spool(engine: LocalEngine, journal: Arc<Journal>, data: &Path) -> JoinHandle<()> {
+pub(crate) fn follow_spool(
+    engine: LocalEngine,
+    journal: Arc<Journal>,
+    data: &Path,
+) -> JoinHandle<()> {
     let saved = data.join("spool.position");
     tokio::spawn(async move {
         let position = fs::read_to_string(&saved)
@@ -220,14 +259,16 @@ pub(crate) struct StoredLogs(pub(crate) LogStore);
 
 impl StoredLogs {
     fn filter(text: &str) -> Result<Filter, Status> {
-        Filter::parse(text).map_err(|e| {
-            Status::invalid(vec![lauf_model::Violation::new("filter", e.to_string())])
-        })
+        Filter::parse(text)
+            .map_err(|e| Status::invalid(vec![lauf_model::Violation::new("filter", e.to_string())]))
     }
 }
 
 fn parents(projects: &[String]) -> Vec<String> {
-    projects.iter().map(|project| format!("projects/{project}")).collect()
+    projects
+        .iter()
+        .map(|project| format!("projects/{project}"))
+        .collect()
 }
 
 fn failed(error: &LogError) -> Status {
@@ -244,7 +285,11 @@ impl Logs for StoredLogs {
             .0
             .query(Query {
                 filter: Self::filter(&query.filter)?,
-                order: if query.newest_first { Order::Desc } else { Order::Asc },
+                order: if query.newest_first {
+                    Order::Desc
+                } else {
+                    Order::Asc
+                },
                 page_size: query.page_size,
                 page_token: Some(query.page_token).filter(|token| !token.is_empty()),
                 resource_names: parents(&query.projects),
@@ -258,20 +303,29 @@ impl Logs for StoredLogs {
     }
 
     async fn tail(&self, filter: &str) -> Result<LogStream, Status> {
-        let tail = self.0.tail(Self::filter(filter)?, Vec::new()).map_err(|e| failed(&e))?;
-        let batches = stream::unfold((tail, VecDeque::new()), |(mut tail, mut ready)| async move {
-            while ready.is_empty() {
-                ready.extend(tail.next().await?.into_iter().filter_map(|event| match event {
-                    TailEvent::Entry(entry) => Some(entry.to_json()),
-                    TailEvent::Lagged(missed) => {
-                        tracing::warn!(missed, "a follower of logs is too slow");
-                        None
+        let tail = self
+            .0
+            .tail(Self::filter(filter)?, Vec::new())
+            .map_err(|e| failed(&e))?;
+        let batches =
+            stream::unfold(
+                (tail, VecDeque::new()),
+                |(mut tail, mut ready)| async move {
+                    while ready.is_empty() {
+                        ready.extend(tail.next().await?.into_iter().filter_map(
+                            |event| match event {
+                                TailEvent::Entry(entry) => Some(entry.to_json()),
+                                TailEvent::Lagged(missed) => {
+                                    tracing::warn!(missed, "a follower of logs is too slow");
+                                    None
+                                }
+                            },
+                        ));
                     }
-                }));
-            }
-            let next = ready.pop_front()?;
-            Some((next, (tail, ready)))
-        });
+                    let next = ready.pop_front()?;
+                    Some((next, (tail, ready)))
+                },
+            );
         Ok(Box::pin(batches))
     }
 }

@@ -42,7 +42,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LAUF_LOG").unwrap_or_else(|_| "warn".into()),
+            tracing_subscriber::EnvFilter::try_from_env("LAUF_LOG")
+                .unwrap_or_else(|_| "warn".into()),
         )
         .init();
     let settings = Settings::new(data, arguments)?;
@@ -65,7 +66,10 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     let project = default_project(&store, &settings.default_project).await?;
     let logs = LogStore::open(
         settings.data.join("logs"),
-        &LogConfig { max_bytes: settings.log_bytes, ..LogConfig::default() },
+        &LogConfig {
+            max_bytes: settings.log_bytes,
+            ..LogConfig::default()
+        },
     )?;
     let certs = Arc::new(CertAuthority::open_or_create(
         &settings.data.join("tls"),
@@ -75,9 +79,14 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     let images = Images::open(images_config(&settings, listen))?;
 
     let journal = Arc::new(logs::Journal::new(logs.sink(), Arc::clone(&clock)));
-    let egress = settings.egress.unwrap_or_else(|| find_program("nft").is_some());
+    let egress = settings
+        .egress
+        .unwrap_or_else(|| find_program("nft").is_some());
     let engine = LocalEngine::start(
-        LocalConfig { keeper: keeper_config(&settings, listen.port(), egress)?, name_server: true },
+        LocalConfig {
+            keeper: keeper_config(&settings, listen.port(), egress)?,
+            name_server: true,
+        },
         images.clone(),
         Arc::clone(&clock),
         Arc::clone(&journal) as _,
@@ -102,13 +111,23 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     let registry = images.registry_router(Arc::new(face::AdminOnly(Arc::clone(&iam))));
     let mut config = GatewayConfig::new(
         std::iter::once(listen)
-            .chain(gateways.iter().map(|ip| SocketAddr::from((*ip, listen.port()))))
+            .chain(
+                gateways
+                    .iter()
+                    .map(|ip| SocketAddr::from((*ip, listen.port()))),
+            )
             .filter(|address| *address == listen || !listen.ip().is_unspecified())
             .collect(),
         &settings.domain,
     );
     config.threads = settings.threads;
-    config.internal = gateways.iter().map(|ip| Network { address: (*ip).into(), prefix: 16 }).collect();
+    config.internal = gateways
+        .iter()
+        .map(|ip| Network {
+            address: (*ip).into(),
+            prefix: 16,
+        })
+        .collect();
     let gateway = Gateway::start(
         config,
         lauf_gateway::Deps {
@@ -169,7 +188,12 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .with_context(|| format!("cannot open {}; run as root or choose another --data", path.display()))?;
+        .with_context(|| {
+            format!(
+                "cannot open {}; run as root or choose another --data",
+                path.display()
+            )
+        })?;
     if file.try_lock().is_err() {
         bail!(
             "a server is running on {} already; `lauf down` stops it, --data chooses another folder",
@@ -203,14 +227,21 @@ async fn default_project(store: &Store, id: &str) -> anyhow::Result<Project> {
     getrandom::fill(&mut random)?;
     // Twelve digits, not beginning with a zero, as Google's project numbers have.
     let number = 100_000_000_000 + u64::from_le_bytes(random) % 900_000_000_000;
-    let project = Project { id: id.to_owned(), number };
-    store.write(Txn::create(key, serde_json::to_vec(&project)?)).await?;
+    let project = Project {
+        id: id.to_owned(),
+        number,
+    };
+    store
+        .write(Txn::create(key, serde_json::to_vec(&project)?))
+        .await?;
     Ok(project)
 }
 
 fn images_config(settings: &Settings, listen: SocketAddr) -> ImagesConfig {
     let mut config = ImagesConfig::new(settings.data.join("images"), UID_BASE);
-    config.short_name_registries.clone_from(&settings.short_name_registries);
+    config
+        .short_name_registries
+        .clone_from(&settings.short_name_registries);
     let port = listen.port();
     config.own_hosts = ["localhost", "127.0.0.1", "[::1]", &settings.domain]
         .iter()
@@ -240,8 +271,13 @@ fn keeper_config(settings: &Settings, port: u16, egress: bool) -> anyhow::Result
 /// The instances' network. Its name, that of links and rules, is the same for the same data folder:
 /// at most 8 letters and digits with a letter at both ends.
 pub(crate) fn network_config(keeper: &KeeperSettings, allow_host_ports: Vec<u16>) -> Egress {
-    let tail: String =
-        keeper.host_name().chars().rev().filter(char::is_ascii_hexdigit).take(5).collect();
+    let tail: String = keeper
+        .host_name()
+        .chars()
+        .rev()
+        .filter(char::is_ascii_hexdigit)
+        .take(5)
+        .collect();
     Egress {
         name: format!("lf{tail}n"),
         subnet: None,
@@ -257,8 +293,11 @@ pub(crate) fn server_pid(data: &Path) -> Option<i32> {
 }
 
 fn api_config(settings: &Settings, site: &Site, certs: &CertAuthority) -> lauf_api::ApiConfig {
-    let mut config =
-        lauf_api::ApiConfig::new(site.clone(), &settings.regions[0], &settings.default_project);
+    let mut config = lauf_api::ApiConfig::new(
+        site.clone(),
+        &settings.regions[0],
+        &settings.default_project,
+    );
     config.regions.clone_from(&settings.regions);
     config.ca_file = Some(certs.ca_file().to_owned());
     config

@@ -30,7 +30,10 @@ impl RequestSink for RequestLog {
 fn entry(record: &RequestRecord) -> LogEntry {
     let service = record.service();
     let resource = record.revision.as_ref().map_or_else(
-        || Resource { kind: "cloud_run_revision".into(), ..Resource::default() },
+        || Resource {
+            kind: "cloud_run_revision".into(),
+            ..Resource::default()
+        },
         |revision| resource(revision),
     );
     let text = match record.outcome {
@@ -38,15 +41,21 @@ fn entry(record: &RequestRecord) -> LogEntry {
         Outcome::Failed(why) => why.to_owned(),
     };
     let project = &service.project;
-    let mut entry =
-        LogEntry::new(log_name(project, "requests"), resource, record.received, Payload::Text(text));
+    let mut entry = LogEntry::new(
+        log_name(project, "requests"),
+        resource,
+        record.received,
+        Payload::Text(text),
+    );
     entry.severity = match record.status.as_u16() {
         500.. => Severity::Error,
         400.. => Severity::Warning,
         _ => Severity::Info,
     };
     if let Some(instance) = &record.instance {
-        entry.labels.insert("instanceId".into(), instance.id().0.clone());
+        entry
+            .labels
+            .insert("instanceId".into(), instance.id().0.clone());
     }
     if record.trace != 0 {
         entry.trace = Some(format!("projects/{project}/traces/{:032x}", record.trace));

@@ -153,9 +153,16 @@ pub(super) async fn import(api: &Api, out: &Out, args: &ImportArgs) -> Result<()
     let mut steps = Steps::new(out);
     steps.working("import", TITLE, &args.file.display().to_string());
     let file = args.file.clone();
-    let bundle = tokio::task::spawn_blocking(move || lauf_image::import(&file, &Limits::default()))
+    let read = tokio::task::spawn_blocking(move || lauf_image::import(&file, &Limits::default()))
         .await
-        .context("reading was broken off")??;
+        .context("reading was broken off")?;
+    let bundle = match read {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            steps.failed("import", TITLE);
+            return Err(error.into());
+        }
+    };
     steps.done("import", TITLE);
     let named: Vec<Vec<String>> = bundle.images.iter().map(|i| i.names.clone()).collect();
     let wanted = wanted(&named, tag, &args.file.display().to_string())?;

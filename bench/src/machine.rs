@@ -1,0 +1,128 @@
+//! What the benchmarks ask of this machine: time, ports, load, memory, descriptors, processes.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The one clock of the benchmarks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark's measure is the machine's own time"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Refuses to measure a debug build, and to run without the rights that sandboxes need.
+pub(crate) fn check() -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        bail!("this is a debug build; run `cargo run --release -p lauf-bench -- ...`");
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("run this as root: it starts containers");
+    }
+    Ok(())
+}
+
+/// A port of loopback that nobody has now.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// `/proc/loadavg`, for the reader of a table.
+pub(crate) fn load() -> String {
+    fs::read_to_string("/proc/loadavg").map_or_else(|_| "?".to_owned(), |t| t.trim().to_owned())
+}
+
+/// Memory that could be had without swapping, in bytes.
+pub(crate) fn available() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    kib_after(&text, "MemAvailable:").context("no MemAvailable in /proc/meminfo")
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    kib_after(&text, "VmRSS:").context("the process has no memory")
+}
+
+fn kib_after(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Open descriptors of a process.
+pub(crate) fn descriptors(pid: u32) -> anyhow::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Processor time of a process so far.
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no process state")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Processes whose command line has this word and this text somewhere.
+pub(crate) fn processes_with(word: &str, text: &str) -> anyhow::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        // It may have ended meanwhile.
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        if line.split('\0').any(|w| w == word) && line.contains(text) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// A process with all that it starts; ends with its owner.
+pub(crate) struct Group(Child);
+
+impl Group {
+    /// Starts it in a process group of its own.
+    pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        use std::os::unix::process::CommandExt;
+        let child = command
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self(child))
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn ended(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let _ = self.0.wait();
+    }
+}
