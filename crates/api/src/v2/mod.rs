@@ -1,6 +1,8 @@
 //! The v2 API over REST: `google.cloud.run.v2` services and revisions, their IAM policies, and the
 //! operations that writes answer with. It is a second view of what v1 shows.
 
+mod condition;
+mod container;
 mod operation;
 mod revision;
 #[cfg(test)]

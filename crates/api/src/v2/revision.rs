@@ -1,8 +1,8 @@
 //! Revisions as v2 shows them.
 
-use lauf_model::{ConditionStatus, Revision, condition};
+use lauf_model::{ConditionStatus, Revision};
 
-use super::{service, types};
+use super::{condition, service, types};
 use crate::v1::service as v1_service;
 use lauf_store::Version;
 
@@ -22,7 +22,7 @@ pub(crate) fn write(revision: &Revision, version: Version) -> types::Revision {
             container.image.clone_from(&status.image_digest);
         }
     }
-    let ready = condition::find(&status.conditions, "Ready");
+    let ready = lauf_model::condition::find(&status.conditions, "Ready");
     types::Revision {
         name: full_name(revision),
         uid: meta.uid.clone(),
@@ -34,7 +34,7 @@ pub(crate) fn write(revision: &Revision, version: Version) -> types::Revision {
         delete_time: meta.deleted.map(v1_service::time),
         launch_stage: service::stage(meta.annotations.get(service::LAUNCH_STAGE)),
         service: revision.service.clone(),
-        conditions: status.conditions.iter().map(service::condition).collect(),
+        conditions: status.conditions.iter().map(condition::write).collect(),
         observed_generation: meta.generation.to_string(),
         reconciling: meta.deleted.is_some()
             || ready.is_none_or(|c| c.status == ConditionStatus::Unknown),

@@ -1,19 +1,15 @@
 //! Services, v2 and model. A request is turned into v1's form and read there, so that defaults,
 //! refusals and spellings are the same in both versions; only the words of the errors differ.
 
-use std::collections::BTreeMap;
-
 use lauf_model::{
-    Condition, ConditionStatus, Probe as ModelProbe, RevisionSpec, RevisionTemplate, Service,
-    ServiceSpec, Severity, TrafficStatus, Violation,
+    ConditionStatus, Probe as ModelProbe, RevisionSpec, RevisionTemplate, Service, ServiceSpec,
+    TrafficStatus, Violation,
 };
 use serde_json::Value;
 
-use super::types::{
-    self, Allocation, CommonReason, Execution, Ingress, LaunchStage, Map, RevisionReason,
-    ScalingMode,
-};
+use super::types::{self, Allocation, Execution, Ingress, LaunchStage, Map, ScalingMode};
 use super::wire::{Output, Seconds};
+use super::{condition, container};
 use crate::refuse;
 use crate::services::Desired;
 use crate::v1::annotations as key;
@@ -334,92 +330,10 @@ fn template(
                 .containers
                 .iter()
                 .enumerate()
-                .map(|(i, c)| container(i, c, found))
+                .map(|(i, c)| container::read(i, c, found))
                 .collect(),
             ..v1::RevisionSpec::default()
         },
-    }
-}
-
-fn container(i: usize, sent: &types::Container, found: &mut Vec<Violation>) -> v1::Container {
-    let at = format!("template.containers[{i}]");
-    for (field, value, what) in [
-        ("sourceCode", &sent.source_code, "Source code is"),
-        ("volumeMounts", &sent.volume_mounts, "Volumes are"),
-        ("dependsOn", &sent.depends_on, "A second container is"),
-        (
-            "baseImageUri",
-            &sent.base_image_uri,
-            "Automatic base image updates are",
-        ),
-    ] {
-        refuse::field(format!("{at}.{field}"), value, what, found);
-    }
-    let env = sent.env.iter().enumerate().map(|(j, var)| {
-        let at = format!("{at}.env[{j}].valueSource");
-        refuse::field(at, &var.value_source, "Secrets are", found);
-        v1::EnvVar {
-            name: var.name.clone(),
-            value: var.value.clone(),
-            value_from: Value::Null,
-        }
-    });
-    let limits = sent.resources.iter().flat_map(|r| &r.limits);
-    v1::Container {
-        name: sent.name.clone(),
-        image: sent.image.clone(),
-        command: sent.command.clone(),
-        args: sent.args.clone(),
-        working_dir: sent.working_dir.clone(),
-        env: env.collect(),
-        ports: sent
-            .ports
-            .iter()
-            .map(|port| v1::Port {
-                name: Some(port.name.clone()),
-                container_port: port.container_port,
-                protocol: None,
-            })
-            .collect(),
-        resources: v1::Resources {
-            limits: limits.map(|(k, v)| (k.clone(), v.clone().into())).collect(),
-            requests: BTreeMap::new(),
-        },
-        startup_probe: sent.startup_probe.as_ref().map(probe),
-        liveness_probe: sent.liveness_probe.as_ref().map(probe),
-        readiness_probe: sent.readiness_probe.as_ref().map(probe),
-        ..v1::Container::default()
-    }
-}
-
-fn probe(sent: &types::Probe) -> v1::Probe {
-    v1::Probe {
-        initial_delay_seconds: sent.initial_delay_seconds,
-        timeout_seconds: sent.timeout_seconds,
-        period_seconds: sent.period_seconds,
-        failure_threshold: sent.failure_threshold,
-        tcp_socket: sent.tcp_socket.as_ref().map(|tcp| v1::TcpSocket {
-            port: tcp.port,
-            host: None,
-        }),
-        http_get: sent.http_get.as_ref().map(|http| v1::HttpGet {
-            path: Some(http.path.clone()),
-            port: http.port,
-            http_headers: http
-                .http_headers
-                .iter()
-                .map(|header| v1::Header {
-                    name: header.name.clone(),
-                    value: header.value.clone(),
-                })
-                .collect(),
-            ..v1::HttpGet::default()
-        }),
-        grpc: sent.grpc.as_ref().map(|grpc| v1::Grpc {
-            port: grpc.port,
-            service: Some(grpc.service.clone()),
-        }),
-        ..v1::Probe::default()
     }
 }
 
@@ -474,10 +388,10 @@ pub(crate) fn write(service: &Service) -> types::Service {
         creator: meta.creator.clone().into(),
         last_modifier: meta.last_modifier.clone().into(),
         observed_generation: status.observed_generation.to_string().into(),
-        terminal_condition: Output(ready.first().map(|c| condition(c))),
+        terminal_condition: Output(ready.first().map(|c| condition::write(c))),
         conditions: others
             .iter()
-            .map(|c| condition(c))
+            .map(|c| condition::write(c))
             .collect::<Vec<_>>()
             .into(),
         latest_ready_revision: revision(&status.latest_ready_revision),
@@ -578,7 +492,7 @@ pub(crate) fn write_template(
     };
     let containers = form.containers.into_iter().map(|c| types::Container {
         resources: Some(resources(&c)),
-        ..write_container(c)
+        ..container::write(c)
     });
     types::Template {
         labels: shown(labels),
@@ -606,65 +520,6 @@ fn execution(note: Option<&String>) -> Execution {
     }
 }
 
-fn write_container(form: v1::Container) -> types::Container {
-    types::Container {
-        name: form.name,
-        image: form.image,
-        command: form.command,
-        args: form.args,
-        working_dir: form.working_dir,
-        env: form
-            .env
-            .into_iter()
-            .map(|var| types::EnvVar {
-                name: var.name,
-                value: var.value,
-                value_source: Value::Null,
-            })
-            .collect(),
-        ports: form
-            .ports
-            .into_iter()
-            .map(|port| types::Port {
-                name: port.name.unwrap_or_default(),
-                container_port: port.container_port,
-            })
-            .collect(),
-        startup_probe: form.startup_probe.map(write_probe),
-        liveness_probe: form.liveness_probe.map(write_probe),
-        readiness_probe: form.readiness_probe.map(write_probe),
-        ..types::Container::default()
-    }
-}
-
-fn write_probe(form: v1::Probe) -> types::Probe {
-    types::Probe {
-        initial_delay_seconds: form.initial_delay_seconds,
-        timeout_seconds: form.timeout_seconds,
-        period_seconds: form.period_seconds,
-        failure_threshold: form.failure_threshold,
-        tcp_socket: form
-            .tcp_socket
-            .map(|tcp| types::TcpSocket { port: tcp.port }),
-        http_get: form.http_get.map(|http| types::HttpGet {
-            path: http.path.unwrap_or_default(),
-            port: http.port,
-            http_headers: http
-                .http_headers
-                .into_iter()
-                .map(|header| types::Header {
-                    name: header.name,
-                    value: header.value,
-                })
-                .collect(),
-        }),
-        grpc: form.grpc.map(|grpc| types::Grpc {
-            port: grpc.port,
-            service: grpc.service.unwrap_or_default(),
-        }),
-    }
-}
-
 fn write_traffic_status(status: &TrafficStatus) -> types::TrafficStatus {
     types::TrafficStatus {
         kind: if status.latest {
@@ -676,59 +531,6 @@ fn write_traffic_status(status: &TrafficStatus) -> types::TrafficStatus {
         percent: status.percent,
         tag: status.tag.clone().unwrap_or_default(),
         uri: status.url.clone().unwrap_or_default(),
-    }
-}
-
-/// Writes a condition.
-pub(crate) fn condition(condition: &Condition) -> types::Condition {
-    let failed = condition.status == ConditionStatus::False;
-    types::Condition {
-        kind: condition.kind.clone(),
-        state: match condition.status {
-            ConditionStatus::True => types::State::Succeeded,
-            ConditionStatus::False => types::State::Failed,
-            ConditionStatus::Unknown => types::State::Reconciling,
-        },
-        message: condition.message.clone(),
-        last_transition_time: v1_service::time(condition.last_transition),
-        severity: match condition.severity {
-            Severity::Error if failed => types::Severity::Error,
-            Severity::Error => types::Severity::Unspecified,
-            Severity::Warning => types::Severity::Warning,
-            Severity::Info => types::Severity::Info,
-        },
-        reason: common_reason(&condition.reason),
-        revision_reason: revision_reason(&condition.reason),
-    }
-}
-
-/// A reason that v2 has as `CommonReason`, by its word in v1.
-fn common_reason(reason: &str) -> CommonReason {
-    match reason {
-        "Unknown" => CommonReason::Unknown,
-        "RevisionFailed" | "RevisionMissing" => CommonReason::RevisionFailed,
-        "ProgressDeadlineExceeded" => CommonReason::ProgressDeadlineExceeded,
-        "ContainerMissing" => CommonReason::ContainerMissing,
-        "ContainerPermissionDenied" => CommonReason::ContainerPermissionDenied,
-        "ContainerImageUnauthorized" => CommonReason::ContainerImageUnauthorized,
-        "Internal" | "InternalError" => CommonReason::Internal,
-        _ => CommonReason::Undefined,
-    }
-}
-
-/// A reason that v2 has as `RevisionReason`, by its word in v1.
-fn revision_reason(reason: &str) -> RevisionReason {
-    match reason {
-        "Pending" => RevisionReason::Pending,
-        "Reserve" => RevisionReason::Reserve,
-        "Retired" => RevisionReason::Retired,
-        "Retiring" => RevisionReason::Retiring,
-        "Recreating" => RevisionReason::Recreating,
-        "HealthCheckContainerError" => RevisionReason::HealthCheckContainerError,
-        "MinInstancesNotProvisioned" => RevisionReason::MinInstancesNotProvisioned,
-        "NoDeployment" => RevisionReason::NoDeployment,
-        "MinInstancesWarming" => RevisionReason::MinInstancesWarming,
-        _ => RevisionReason::Undefined,
     }
 }
 
