@@ -18,7 +18,7 @@ use crate::deps::Deps;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply, Words};
 use crate::stored::{PROJECT, Stored, project_key, read_failed};
-use crate::{logging, native, resourcemanager, serviceusage, v1};
+use crate::{logging, native, resourcemanager, serviceusage, v1, v2};
 
 /// The longest path and query that is read, in bytes.
 const MAX_URI: usize = 16 << 10;
@@ -71,6 +71,7 @@ impl Api {
         let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
         match (service, path.as_slice()) {
             (_, ["lauf", "v1", ..]) => native::answer(self, &ask, &path).await,
+            (Target::Run, ["v2", ..]) => v2::answer(self, &ask, &path).await,
             (Target::Run, _) => v1::answer(self, &ask, &path).await,
             (Target::ServiceUsage, _) => serviceusage::answer(self, &ask, &path).await,
             (Target::ResourceManager, _) => resourcemanager::answer(self, &ask, &path).await,

@@ -33,6 +33,7 @@ mod services;
 mod serviceusage;
 pub mod stored;
 mod v1;
+mod v2;
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ pub(crate) mod annotations;
 mod container;
 mod revision;
 #[cfg(test)]
-mod roundtrip;
-mod service;
+pub(crate) mod roundtrip;
+pub(crate) mod service;
 pub(crate) mod types;
 
 use http::Method;

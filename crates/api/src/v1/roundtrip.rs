@@ -100,7 +100,8 @@ fn template() -> impl Strategy<Value = RevisionTemplate> {
     )
 }
 
-fn a_service() -> impl Strategy<Value = Service> {
+/// Any service that can be stored, with every field.
+pub(crate) fn a_service() -> impl Strategy<Value = Service> {
     let target =
         (of(word()), 0..=100_u32, of(word())).prop_map(|(revision, percent, tag)| TrafficTarget {
             revision,
