@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream;
@@ -17,8 +19,8 @@ use lauf_observe::{
     TailEvent, parse_container_line,
 };
 use lauf_sandbox::spool::{Entry, Position, SpoolReader, Stream};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 /// Instances whose lines can be told apart. Far more than one machine runs at once, so that late
 /// lines of ended ones still find their revision.
@@ -216,42 +218,103 @@ fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
     }
 }
 
-/// Reads the spool into the log for as long as the server runs. The position is kept in a file, so
-/// that the next server goes on where this one stopped; a line may come twice after a crash, never
-/// not at all.
-pub(crate) fn follow_spool(
+/// How often the position in the spool is written down. A crash brings the lines since then twice.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads the spool into the log for as long as the server runs, on a thread of its own, since it
+/// waits for the disk. The position is kept in a file, so that the next server goes on where this
+/// one stopped; a line may come twice after a crash, never not at all.
+pub(crate) struct SpoolFollower {
+    journal: Arc<Journal>,
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl SpoolFollower {
+    pub(crate) fn start(
+        engine: LocalEngine,
+        journal: Arc<Journal>,
+        data: &Path,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let follower = Follower {
+            reader: SpoolReader::open(&engine.spool_dir(), saved_position(data)),
+            saved: data.join("spool.position"),
+            engine,
+            journal: Arc::clone(&journal),
+        };
+        let (runtime, stopped) = (Handle::current(), Arc::clone(&stop));
+        let thread = std::thread::Builder::new()
+            .name("lauf-spool".into())
+            .spawn(move || follower.run(&runtime, &stopped))?;
+        Ok(Self {
+            journal,
+            stop,
+            thread,
+        })
+    }
+
+    /// Reads what is there to its end and stops.
+    pub(crate) fn finish(self) {
+        self.stop.store(true, Ordering::Release);
+        self.journal.more.notify_one();
+        if self.thread.join().is_err() {
+            tracing::error!("the reader of container output ended badly");
+        }
+    }
+}
+
+fn saved_position(data: &Path) -> Position {
+    fs::read_to_string(data.join("spool.position"))
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+struct Follower {
+    reader: SpoolReader,
+    saved: PathBuf,
     engine: LocalEngine,
     journal: Arc<Journal>,
-    data: &Path,
-) -> JoinHandle<()> {
-    let saved = data.join("spool.position");
-    tokio::spawn(async move {
-        let position = fs::read_to_string(&saved)
-            .ok()
-            .and_then(|text| serde_json::from_str::<Position>(&text).ok())
-            .unwrap_or_default();
-        let mut reader = SpoolReader::open(&engine.spool_dir(), position);
+}
+
+impl Follower {
+    fn run(mut self, runtime: &Handle, stop: &AtomicBool) {
+        let mut saved_at = self.journal.clock.monotonic();
         loop {
-            match reader.read(READ_BYTES) {
+            let ending = stop.load(Ordering::Acquire);
+            match self.reader.read(READ_BYTES) {
                 Ok(lines) if !lines.is_empty() => {
                     for line in lines {
-                        journal.line(line);
+                        self.journal.line(line);
                     }
-                    let position = reader.position();
-                    if let Ok(text) = serde_json::to_string(&position) {
-                        // Without it the next server reads these lines again.
-                        let _ = fs::write(&saved, text);
+                    let now = self.journal.clock.monotonic();
+                    if now.saturating_sub(saved_at) >= SAVE_EVERY {
+                        saved_at = now;
+                        self.save();
                     }
-                    let _ = reader.release();
-                    tokio::task::yield_now().await;
                     continue;
                 }
-                Ok(_) => engine.spool_seen(reader.position()),
+                Ok(_) => self.engine.spool_seen(self.reader.position()),
                 Err(error) => tracing::error!(%error, "container output cannot be read"),
             }
-            journal.more.notified().await;
+            if ending {
+                return self.save();
+            }
+            runtime.block_on(self.journal.more.notified());
         }
-    })
+    }
+
+    /// Writes the position down; only then may what is before it go.
+    fn save(&self) {
+        let written = serde_json::to_string(&self.reader.position())
+            .map_err(std::io::Error::other)
+            .and_then(|text| fs::write(&self.saved, text))
+            .and_then(|()| self.reader.release());
+        if let Err(error) = written {
+            tracing::warn!(%error, "the position in the containers' output cannot be kept");
+        }
+    }
 }
 
 /// The log as the API reads it.

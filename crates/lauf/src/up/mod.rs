@@ -158,7 +158,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     .await?;
     gateway.fleet().stop_unclaimed();
     gateway.open();
-    let reader = logs::follow_spool(engine.clone(), Arc::clone(&journal), &settings.data);
+    let reader = logs::SpoolFollower::start(engine.clone(), Arc::clone(&journal), &settings.data)?;
 
     let garbage = garbage::collect(images.clone(), store.clone());
 
@@ -180,7 +180,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     gateway.shutdown(DRAIN).await;
     drop(controllers);
     garbage.abort();
-    reader.abort();
+    tokio::task::spawn_blocking(move || reader.finish()).await?;
     logs.close().await;
     store.close().await;
     Ok(ExitCode::SUCCESS)
