@@ -231,7 +231,7 @@ pub fn run_all() -> ExitCode {
         .tempdir()
         .unwrap();
     let layer = host::build_layer(dir.path());
-    let mut failed = 0;
+    let (mut told_well, mut failed) = (0, 0);
     for (label, backend) in backends() {
         let mut settings = KeeperSettings::new(dir.path().join(label));
         settings.pool_size = 4;
@@ -258,7 +258,9 @@ pub fn run_all() -> ExitCode {
                 });
             }));
             println!("{}", if told.is_ok() { "ok" } else { "FAILED" });
-            if told.is_err() {
+            if told.is_ok() {
+                told_well += 1;
+            } else {
                 failed += 1;
                 if let Ok(log) = std::fs::read_to_string(settings.state_dir.join("keeper.log")) {
                     println!("--- keeper.log ---\n{log}---");
@@ -273,6 +275,7 @@ pub fn run_all() -> ExitCode {
             }
         }
     }
+    println!("{told_well} passed, {failed} failed, 0 skipped");
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

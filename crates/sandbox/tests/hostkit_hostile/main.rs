@@ -135,6 +135,11 @@ fn compare(ours: &Verdicts, theirs: &Verdicts) -> ExitCode {
         println!("one of the containers did not come to its end");
     }
     println!("{} attempts; weaker than runc: {weaker:?}", theirs.len());
+    println!(
+        "{} passed, {} failed, 0 skipped",
+        theirs.len() - weaker.len(),
+        weaker.len()
+    );
     if weaker.is_empty() && complete && theirs.len() > 100 {
         ExitCode::SUCCESS
     } else {
