@@ -12,7 +12,7 @@ use super::process::{Program, say};
 use crate::{clock, tools, ui};
 
 /// Crates whose tests make namespaces, mounts and cgroups.
-const AS_ROOT: &[&str] = &["lauf-sandbox", "lauf-engine", "lauf", "lauf-tests"];
+const AS_ROOT: &[&str] = &["lauf-sandbox", "lauf-engine", "lauf"];
 
 /// A cargo command that reads code, and the workspace it reads.
 struct Lint<'a>(&'a Path, &'a [&'a str]);
@@ -187,10 +187,6 @@ fn build(packages: &[&str]) -> Result<Vec<Binary>> {
     };
     let mut programs = tools::cargo();
     programs.args(["build", "--quiet", "--bins"]).args(&which);
-    if packages.contains(&"lauf-tests") {
-        // What the black-box tests start.
-        programs.args(["-p", "lauf"]);
-    }
     anyhow::ensure!(
         tools::loud(&mut programs)?,
         "`{}` failed",
@@ -270,8 +266,8 @@ mod tests {
 
     #[test]
     fn only_the_crates_asked_for_are_built() {
-        let groups = ["fmt", "lauf-model", "lauf-tests/faults"].map(str::to_owned);
-        assert_eq!(packages(&groups), ["lauf-model", "lauf-tests"]);
+        let groups = ["fmt", "lauf-model", "lauf-store/model"].map(str::to_owned);
+        assert_eq!(packages(&groups), ["lauf-model", "lauf-store"]);
     }
 
     #[test]

@@ -1,1 +1,0 @@
-//! lauf-tests
