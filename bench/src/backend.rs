@@ -14,9 +14,7 @@ use lauf_gateway::{
     Access, CertAuthority, ConnInfo, Deps, Face, FaceFuture, Gateway, GatewayConfig, RequestRecord,
     RequestSink, RevisionConfig, RouteTable, ServiceRoute,
 };
-use lauf_model::{
-    Clock, Container, Ingress, InstanceId, Port, RevisionSpec, ServiceKey, SystemClock,
-};
+use lauf_model::{Clock, Container, Ingress, InstanceId, RevisionSpec, ServiceKey, SystemClock};
 use tokio::sync::watch;
 
 /// The host that the route is for.
@@ -132,26 +130,9 @@ pub(crate) fn serve_gateway(listen: SocketAddr, backend: SocketAddr) -> anyhow::
 
 fn spec() -> RevisionSpec {
     RevisionSpec {
-        container: Container {
-            name: String::new(),
-            image: "bench".to_owned(),
-            command: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            working_dir: String::new(),
-            port: Port::default(),
-            cpu_millis: 1000,
-            memory_bytes: 512 << 20,
-            startup_probe: None,
-            liveness_probe: None,
-            readiness_probe: None,
-        },
         concurrency: 1000,
-        timeout: Duration::from_secs(300),
         min_instances: 1,
         max_instances: Some(1),
-        service_account: String::new(),
-        startup_cpu_boost: false,
-        cpu_throttling: true,
+        ..RevisionSpec::new(Container::new("bench"))
     }
 }

@@ -9,15 +9,14 @@ use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lauf_iam::Caller;
 use lauf_model::{Code, Project, ServiceKey, Status, Violation};
-use lauf_store::ListQuery;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::config::ApiConfig;
 use crate::deps::Deps;
+use crate::failed;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply, Words};
-use crate::stored::{PROJECT, Stored, project_key, read_failed};
 use crate::{logging, native, resourcemanager, serviceusage, v1, v2};
 
 /// The longest path and query that is read, in bytes.
@@ -160,9 +159,8 @@ impl Api {
             )
         };
         let Ok(number) = id_or_number.parse::<u64>() else {
-            let object = self.deps.store.get(&project_key(id_or_number)).await;
-            let object = object.map_err(|error| read_failed(&error))?;
-            return Ok(Stored::read(&object.ok_or_else(unknown)?)?.value);
+            let found = self.find::<Project>(id_or_number).await?;
+            return Ok(found.ok_or_else(unknown)?.value);
         };
         self.projects()
             .await?
@@ -173,19 +171,9 @@ impl Api {
 
     /// All projects.
     pub(crate) async fn projects(&self) -> Result<Vec<Project>, Status> {
-        let mut query = ListQuery::scope(PROJECT, "");
-        let mut projects = Vec::new();
-        loop {
-            let page = self.deps.store.list(&query).await;
-            let page = page.map_err(|error| read_failed(&error))?;
-            for object in &page.objects {
-                projects.push(Stored::<Project>::read(object)?.value);
-            }
-            match page.objects.last().filter(|_| page.more) {
-                Some(last) => query.after = Some((last.key.scope.clone(), last.key.name.clone())),
-                None => return Ok(projects),
-            }
-        }
+        let all = self.deps.store.all::<Project>().await;
+        let (all, _) = all.map_err(|error| failed::read(&error))?;
+        Ok(all.into_iter().map(|stored| stored.value).collect())
     }
 
     /// A region that this Lauf serves.

@@ -1,7 +1,7 @@
 //! IAM policies of services (`google.iam.v1`): the same in v1, v2 and gRPC.
 
-use lauf_model::{Binding, Code, Policy, ServiceKey, Status, Violation};
-use lauf_store::{Condition, Txn, Version, WriteError};
+use lauf_model::{Binding, Code, Policy, Service, ServiceKey, Status, Violation};
+use lauf_store::{Condition, Resource as _, Txn, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +9,6 @@ use crate::api::Api;
 use crate::etag;
 use crate::lenient;
 use crate::refuse::says_something;
-use crate::stored::{Stored, body, policy_key, read_failed, service_key, write_failed};
 
 /// A policy on the wire.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -57,8 +56,7 @@ pub(crate) struct Permissions {
 /// The policy of a service; an empty one when none was ever set.
 pub(crate) async fn get_policy(api: &Api, key: &ServiceKey) -> Result<WirePolicy, Status> {
     api.service(key).await?;
-    let stored = stored(api, key).await?;
-    Ok(match stored {
+    Ok(match api.find::<Policy>(key).await? {
         Some(stored) => wire(&stored.value, stored.version),
         None => wire(&Policy::default(), Version::ZERO),
     })
@@ -73,11 +71,11 @@ pub(crate) async fn set_policy(
     let sent = &request.policy;
     let policy = read(sent)?;
     api.service(key).await?;
-    let at = policy_key(key);
+    let at = Policy::at(key);
     // A policy cannot be given to a service that is gone by now.
     let mut txn = Txn::new()
-        .require(Condition::Exists(service_key(key)))
-        .put(at.clone(), body(&policy)?);
+        .require(Condition::Exists(Service::at(key)))
+        .put(at.clone(), policy.body());
     if !sent.etag.is_empty() {
         let expected = etag::version(&sent.etag).ok_or_else(|| {
             Status::invalid(vec![Violation::new(
@@ -91,14 +89,13 @@ pub(crate) async fn set_policy(
             Condition::Version(at, expected)
         });
     }
-    match api.deps.store.write(txn).await {
-        Ok(version) => Ok(wire(&policy, version)),
-        Err(WriteError::Conflict { .. }) => Err(Status::new(
+    match api.write(txn).await? {
+        Some(version) => Ok(wire(&policy, version)),
+        None => Err(Status::new(
             Code::Aborted,
             "There were concurrent policy changes. Read the policy again, make the change to it, \
              and send that.",
         )),
-        Err(error) => Err(write_failed(&error)),
     }
 }
 
@@ -132,14 +129,6 @@ pub(crate) async fn test_permissions(
             .cloned()
             .collect(),
     })
-}
-
-async fn stored(api: &Api, key: &ServiceKey) -> Result<Option<Stored<Policy>>, Status> {
-    let object = api.deps.store.get(&policy_key(key)).await;
-    object
-        .map_err(|error| read_failed(&error))?
-        .map(|object| Stored::read(&object))
-        .transpose()
 }
 
 fn wire(policy: &Policy, version: Version) -> WirePolicy {

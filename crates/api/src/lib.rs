@@ -19,6 +19,7 @@ mod api;
 mod config;
 mod deps;
 mod etag;
+mod failed;
 mod host;
 mod iam;
 mod lenient;
@@ -31,7 +32,6 @@ mod resourcemanager;
 mod selector;
 mod services;
 mod serviceusage;
-pub mod stored;
 mod v1;
 mod v2;
 

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderValue, Response, header};
 use lauf_model::{Service, Status, condition};
+use lauf_store::Stored;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Ask};
 use crate::reply::{self, Reply};
-use crate::services::{Listed, Listing};
-use crate::stored::Stored;
+use crate::services::Listing;
 
 /// Answers a request to `/lauf/v1`.
 pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply, Status> {
@@ -32,9 +32,7 @@ pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply,
             let project = api.project(project).await?.id;
             let region = Some(ask.param("region")).filter(|r| !r.is_empty());
             let page: Listing<Value> = api
-                .page(Listed::Services, &project, region, 0, None, |s| {
-                    Some(summary(api, &s))
-                })
+                .page(&project, region, 0, None, |s| Some(summary(api, &s)))
                 .await?;
             reply::ok(&json!({ "services": page.items }))
         }

@@ -5,17 +5,14 @@ use std::collections::BTreeMap;
 
 use lauf_iam::Caller;
 use lauf_model::{
-    Code, Meta, Revision, RevisionKey, Service, ServiceKey, ServiceSpec, ServiceStatus, Status,
-    TrafficTarget, Violation, validate,
+    Code, Meta, Policy, Revision, RevisionKey, Service, ServiceKey, ServiceSpec, ServiceStatus,
+    Status, TrafficTarget, Violation, validate,
 };
-use lauf_store::{Condition, ListQuery, Scope, Txn, Version, WriteError};
+use lauf_store::{Condition, ListQuery, Resource, Scope, Stored, Txn, Version, WriteError};
 
 use crate::api::Api;
+use crate::failed;
 use crate::page::Token;
-use crate::stored::{
-    REVISION, SERVICE, Stored, body, policy_key, read_failed, revision_key, service_key,
-    write_failed,
-};
 
 /// How often a write without an expected version is tried again when others write too.
 const TRIES: usize = 5;
@@ -52,13 +49,6 @@ pub(crate) fn everything_to_latest() -> Vec<TrafficTarget> {
     }]
 }
 
-/// The kind of a listed object, for messages and keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listed {
-    Services,
-    Revisions,
-}
-
 /// A page of objects.
 #[derive(Debug)]
 pub(crate) struct Listing<T> {
@@ -70,27 +60,34 @@ pub(crate) struct Listing<T> {
 impl Api {
     /// A service, or `NOT_FOUND`.
     pub(crate) async fn service(&self, key: &ServiceKey) -> Result<Stored<Service>, Status> {
-        self.find(&service_key(key))
+        self.find(key)
             .await?
             .ok_or_else(|| not_found("Service", key, &key.name))
     }
 
     /// A revision, or `NOT_FOUND`.
     pub(crate) async fn revision(&self, key: &RevisionKey) -> Result<Stored<Revision>, Status> {
-        self.find(&revision_key(key))
+        self.find(key)
             .await?
             .ok_or_else(|| not_found("Revision", &key.service, &key.revision))
     }
 
-    async fn find<T: serde::de::DeserializeOwned>(
+    /// Any resource of that name, if there is one.
+    pub(crate) async fn find<T: Resource>(
         &self,
-        key: &lauf_store::Key,
+        name: &T::Name,
     ) -> Result<Option<Stored<T>>, Status> {
-        let object = self.deps.store.get(key).await;
-        object
-            .map_err(|error| read_failed(&error))?
-            .map(|object| Stored::read(&object))
-            .transpose()
+        let found = self.deps.store.find(name).await;
+        found.map_err(|error| failed::find(&error))
+    }
+
+    /// Writes, if all conditions hold; `None` if another was first.
+    pub(crate) async fn write(&self, txn: Txn) -> Result<Option<Version>, Status> {
+        match self.deps.store.write(txn).await {
+            Ok(version) => Ok(Some(version)),
+            Err(WriteError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(failed::write(&error)),
+        }
     }
 
     /// Creates a service.
@@ -102,31 +99,15 @@ impl Api {
         mut found: Vec<Violation>,
         dry_run: bool,
     ) -> Result<Stored<Service>, Status> {
-        let now = self.deps.clock.now();
-        let service = Service {
-            meta: Meta {
-                project: key.project.clone(),
-                region: key.region.clone(),
-                name: key.name.clone(),
-                uid: new_uid()?,
-                generation: 1,
-                created: now,
-                updated: now,
-                deleted: None,
-                creator: caller.principal.clone(),
-                last_modifier: caller.principal.clone(),
-                client: desired.client,
-                client_version: desired.client_version,
-                labels: desired.labels,
-                annotations: desired.annotations,
-                as_sent: desired.as_sent,
-            },
-            spec: desired.spec,
-            status: ServiceStatus::default(),
+        let meta = Meta {
+            uid: new_uid()?,
+            creator: caller.principal.clone(),
+            last_modifier: caller.principal.clone(),
+            ..Meta::new(key, self.deps.clock.now())
         };
+        let service = desired.into_service(meta, ServiceStatus::default());
         check(&service, &mut found)?;
-        let at = service_key(key);
-        if let Some(existing) = self.find::<Service>(&at).await? {
+        if let Some(existing) = self.find::<Service>(key).await? {
             return Err(already_exists(key, existing.value.meta.deleted.is_some()));
         }
         self.check_revision_name(&service, None).await?;
@@ -137,14 +118,13 @@ impl Api {
             });
         }
         // A policy that an earlier service of this name left behind must not open this one.
-        let txn = Txn::create(at, body(&service)?).delete(policy_key(key));
-        match self.deps.store.write(txn).await {
-            Ok(version) => Ok(Stored {
+        let txn = Txn::create(Service::at(key), service.body()).delete(Policy::at(key));
+        match self.write(txn).await? {
+            Some(version) => Ok(Stored {
                 value: service,
                 version,
             }),
-            Err(WriteError::Conflict { .. }) => Err(already_exists(key, false)),
-            Err(error) => Err(write_failed(&error)),
+            None => Err(already_exists(key, false)),
         }
     }
 
@@ -173,16 +153,12 @@ impl Api {
                     version: old.version,
                 });
             }
-            let txn = Txn::replace(service_key(key), old.version, body(&service)?);
-            match self.deps.store.write(txn).await {
-                Ok(version) => {
-                    return Ok(Stored {
-                        value: service,
-                        version,
-                    });
-                }
-                Err(WriteError::Conflict { .. }) => {}
-                Err(error) => return Err(write_failed(&error)),
+            let txn = Txn::replace(Service::at(key), old.version, service.body());
+            if let Some(version) = self.write(txn).await? {
+                return Ok(Stored {
+                    value: service,
+                    version,
+                });
             }
         }
         Err(conflict(key))
@@ -198,21 +174,13 @@ impl Api {
         if !changed {
             return old.clone();
         }
-        Service {
-            meta: Meta {
-                generation: old.meta.generation + 1,
-                updated: self.deps.clock.now(),
-                last_modifier: caller.principal.clone(),
-                client: desired.client,
-                client_version: desired.client_version,
-                labels: desired.labels,
-                annotations: desired.annotations,
-                as_sent: desired.as_sent,
-                ..old.meta.clone()
-            },
-            spec: desired.spec,
-            status: old.status.clone(),
-        }
+        let meta = Meta {
+            generation: old.meta.generation + 1,
+            updated: self.deps.clock.now(),
+            last_modifier: caller.principal.clone(),
+            ..old.meta.clone()
+        };
+        desired.into_service(meta, old.status.clone())
     }
 
     /// A revision never changes, so its name cannot be given to another template.
@@ -229,7 +197,7 @@ impl Api {
             return Ok(());
         }
         let key = service.key().revision(name);
-        if self.find::<Revision>(&revision_key(&key)).await?.is_some() {
+        if self.find::<Revision>(&key).await?.is_some() {
             return Err(Status::new(
                 Code::AlreadyExists,
                 format!(
@@ -258,15 +226,11 @@ impl Api {
             service.value.meta.deleted = Some(self.deps.clock.now());
             service.value.meta.last_modifier = caller.principal.clone();
             // Nobody can call it from here on, and its policy is gone with it.
-            let txn = Txn::replace(service_key(key), service.version, body(&service.value)?)
-                .delete(policy_key(key));
-            match self.deps.store.write(txn).await {
-                Ok(version) => {
-                    service.version = version;
-                    return Ok(service);
-                }
-                Err(WriteError::Conflict { .. }) => {}
-                Err(error) => return Err(write_failed(&error)),
+            let txn = Txn::replace(Service::at(key), service.version, service.value.body())
+                .delete(Policy::at(key));
+            if let Some(version) = self.write(txn).await? {
+                service.version = version;
+                return Ok(service);
             }
         }
         Err(conflict(key))
@@ -285,25 +249,21 @@ impl Api {
                 ..key.service.clone()
             };
             let mut txn = Txn::new();
-            if let Some(service) = self.find::<Service>(&service_key(&owner)).await? {
+            if let Some(service) = self.find::<Service>(&owner).await? {
                 in_use(&service.value, &key.revision)?;
-                txn = txn.require(Condition::Version(service_key(&owner), service.version));
+                txn = txn.require(Condition::Version(Service::at(&owner), service.version));
             }
             if dry_run || revision.value.meta.deleted.is_some() {
                 return Ok(revision);
             }
             revision.value.meta.deleted = Some(self.deps.clock.now());
-            let at = revision_key(key);
+            let at = Revision::at(key);
             let txn = txn
                 .require(Condition::Version(at.clone(), revision.version))
-                .put(at, body(&revision.value)?);
-            match self.deps.store.write(txn).await {
-                Ok(version) => {
-                    revision.version = version;
-                    return Ok(revision);
-                }
-                Err(WriteError::Conflict { .. }) => {}
-                Err(error) => return Err(write_failed(&error)),
+                .put(at, revision.value.body());
+            if let Some(version) = self.write(txn).await? {
+                revision.version = version;
+                return Ok(revision);
             }
         }
         Err(Status::new(
@@ -315,59 +275,60 @@ impl Api {
         ))
     }
 
-    /// A page of objects of a project, in one region or all, as `write` writes them; what it makes
+    /// A page of resources of a project, in one region or all, as `write` writes them; what it makes
     /// nothing of is left out. Zero as the limit asks for all.
-    pub(crate) async fn page<T: serde::de::DeserializeOwned, V>(
+    pub(crate) async fn page<T: Resource, V>(
         &self,
-        kind: Listed,
         project: &str,
         region: Option<&str>,
         limit: usize,
         from: Option<Token>,
         write: impl Fn(Stored<T>) -> Option<V>,
     ) -> Result<Listing<V>, Status> {
-        let mut query = ListQuery {
-            kind: match kind {
-                Listed::Services => SERVICE,
-                Listed::Revisions => REVISION,
-            }
-            .into(),
+        let mut walk = self.deps.store.walk(ListQuery {
             scope: match region {
                 Some(region) => Scope::Exact(format!("{project}/{region}")),
                 None => Scope::Prefix(format!("{project}/")),
             },
             after: from.map(|token| (token.scope, token.name)),
-            limit: lauf_store::MAX_PAGE,
-        };
+            ..ListQuery::all(T::KIND)
+        });
         let mut items = Vec::new();
-        loop {
-            let page = self.deps.store.list(&query).await;
-            let page = page.map_err(|error| read_failed(&error))?;
-            for (i, object) in page.objects.iter().enumerate() {
-                items.extend(write(Stored::<T>::read(object)?));
-                let more = i + 1 < page.objects.len() || page.more;
-                if limit > 0 && items.len() == limit && more {
-                    return Ok(Listing {
-                        items,
-                        next: Some(Token {
-                            scope: object.key.scope.clone(),
-                            name: object.key.name.clone(),
-                        }),
-                        version: page.version,
-                    });
-                }
+        let mut next = None;
+        let failed_read = |error| failed::read(&error);
+        while let Some(object) = walk.next().await.map_err(failed_read)? {
+            let stored = Stored::<T>::read(&object).map_err(|error| failed::body(&error))?;
+            items.extend(write(stored));
+            if limit > 0 && items.len() == limit && !walk.is_over() {
+                next = Some(Token {
+                    scope: object.key.scope,
+                    name: object.key.name,
+                });
+                break;
             }
-            let last = page.objects.last();
-            match last.filter(|_| page.more) {
-                Some(last) => query.after = Some((last.key.scope.clone(), last.key.name.clone())),
-                None => {
-                    return Ok(Listing {
-                        items,
-                        next: None,
-                        version: page.version,
-                    });
-                }
-            }
+        }
+        Ok(Listing {
+            items,
+            next,
+            version: walk.version(),
+        })
+    }
+}
+
+impl Desired {
+    /// The service that this is wanted of.
+    fn into_service(self, meta: Meta, status: ServiceStatus) -> Service {
+        Service {
+            meta: Meta {
+                client: self.client,
+                client_version: self.client_version,
+                labels: self.labels,
+                annotations: self.annotations,
+                as_sent: self.as_sent,
+                ..meta
+            },
+            spec: self.spec,
+            status,
         }
     }
 }
@@ -470,7 +431,7 @@ fn conflict(key: &ServiceKey) -> Status {
     )
 }
 
-/// A random identifier (RFC 9562, version 4).
+/// What a new resource is told apart by for ever.
 fn new_uid() -> Result<String, Status> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
@@ -479,15 +440,5 @@ fn new_uid() -> Result<String, Status> {
             format!("The system gives no randomness: {error}."),
         )
     })?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    Ok(format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    ))
+    Ok(lauf_model::meta::uid(bytes))
 }

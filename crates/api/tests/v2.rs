@@ -3,9 +3,8 @@
 mod support;
 
 use http::StatusCode;
-use lauf_api::stored;
 use lauf_model::{ConditionStatus, Service, ServiceKey};
-use lauf_store::Txn;
+use lauf_store::{Resource as _, Txn};
 use serde_json::{Value, json};
 use support::{NUMBER, Platform, RUN, SERVICES};
 
@@ -443,7 +442,7 @@ async fn a_deploy_that_fails_is_an_operation_with_an_error() {
     let p = Platform::new().await;
     let made = created(&p).await;
     p.reconcile().await;
-    let key = stored::service_key(&ServiceKey {
+    let key = Service::at(&ServiceKey {
         project: "demo".to_owned(),
         region: "us-central1".to_owned(),
         name: "hello".to_owned(),

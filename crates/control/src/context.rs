@@ -84,18 +84,7 @@ impl Context {
     pub(crate) fn new_uid(&self) -> String {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).expect("the kernel gives random bytes");
-        // RFC 9562, version 4.
-        random[6] = (random[6] & 0x0f) | 0x40;
-        random[8] = (random[8] & 0x3f) | 0x80;
-        let hex: String = random.iter().map(|b| format!("{b:02x}")).collect();
-        format!(
-            "{}-{}-{}-{}-{}",
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..]
-        )
+        lauf_model::meta::uid(random)
     }
 
     /// Makes sure the gateway has a pool for a revision, with these counts.

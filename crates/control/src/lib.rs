@@ -10,8 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod context;
+mod error;
 mod naming;
-mod objects;
 mod plan;
 mod queue;
 mod revision;
@@ -23,5 +23,4 @@ mod wording;
 mod worker;
 
 pub use context::{Context, Deps};
-pub use objects::{POLICY, REVISION, SERVICE};
 pub use worker::{Controllers, start};

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use lauf_engine::StartError;
 use lauf_model::{ConditionStatus, Revision, RevisionKey, Scaling, condition};
+use lauf_store::{Condition, Resource as _, Stored, Txn, Version};
 
-use crate::objects::{self, ObjectError, Stored};
+use crate::error::TurnError;
 use crate::plan::{Readiness, readiness};
 use crate::{Context, plan, wording};
 
@@ -24,8 +25,8 @@ pub(crate) enum Outcome {
 pub(crate) async fn reconcile(
     context: &Arc<Context>,
     key: &RevisionKey,
-) -> Result<Outcome, ObjectError> {
-    let Some(mut revision) = objects::revision(&context.store, key).await? else {
+) -> Result<Outcome, TurnError> {
+    let Some(mut revision) = context.store.find::<Revision>(key).await? else {
         context.fleet.retire(key).await;
         return Ok(Outcome::Settled);
     };
@@ -46,8 +47,7 @@ pub(crate) async fn reconcile(
                 let now = context.clock.now();
                 let conditions = &mut revision.value.status.conditions;
                 condition::set(conditions, wording::holds("ContainerReady", now));
-                revision.version =
-                    objects::replace_revision(&context.store, key, &revision).await?;
+                revision.version = replace(context, key, &revision).await?;
             }
             Err(error) => return conclude(context, key, revision, Err(error)).await,
         }
@@ -64,7 +64,7 @@ async fn conclude(
     key: &RevisionKey,
     mut revision: Stored<Revision>,
     started: Result<(), StartError>,
-) -> Result<Outcome, ObjectError> {
+) -> Result<Outcome, TurnError> {
     let now = context.clock.now();
     let port = revision.value.spec.container.port.number;
     let conditions = &mut revision.value.status.conditions;
@@ -83,7 +83,7 @@ async fn conclude(
             tracing::warn!(revision = %key, %error, "cannot start a first instance yet");
             let text = error.to_string();
             condition::set(conditions, wording::pending("Ready", "Retry", &text, now));
-            objects::replace_revision(&context.store, key, &revision).await?;
+            replace(context, key, &revision).await?;
             return Ok(Outcome::Later);
         }
         Err(error) => {
@@ -97,7 +97,7 @@ async fn conclude(
             context.fleet.retire(key).await;
         }
     }
-    objects::replace_revision(&context.store, key, &revision).await?;
+    replace(context, key, &revision).await?;
     Ok(Outcome::Settled)
 }
 
@@ -105,17 +105,24 @@ async fn delete(
     context: &Context,
     key: &RevisionKey,
     revision: Stored<Revision>,
-) -> Result<Outcome, ObjectError> {
+) -> Result<Outcome, TurnError> {
     context.fleet.retire(key).await;
-    let stored = objects::revision_key(key);
-    let txn = lauf_store::Txn::new()
-        .require(lauf_store::Condition::Version(
-            stored.clone(),
-            revision.version,
-        ))
-        .delete(stored);
+    let at = Revision::at(key);
+    let txn = Txn::new()
+        .require(Condition::Version(at.clone(), revision.version))
+        .delete(at);
     context.store.write(txn).await?;
     Ok(Outcome::Settled)
+}
+
+/// Stores what is known of a revision now, if nobody else did since it was read.
+async fn replace(
+    context: &Context,
+    key: &RevisionKey,
+    revision: &Stored<Revision>,
+) -> Result<Version, TurnError> {
+    let txn = Txn::replace(Revision::at(key), revision.version, revision.value.body());
+    Ok(context.store.write(txn).await?)
 }
 
 /// Whether a revision still waits for this controller.

@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lauf_model::{
-    ConditionStatus, Meta, Revision, RevisionStatus, Service, ServiceKey, TrafficStatus, condition,
+    ConditionStatus, Meta, Policy, Revision, RevisionStatus, Service, ServiceKey, TrafficStatus,
+    condition,
 };
-use lauf_store::{Condition, ListQuery, Txn};
+use lauf_store::{Condition, ListQuery, Resource as _, Stored, Txn};
 
-use crate::objects::{self, ObjectError, Stored};
+use crate::error::TurnError;
 use crate::plan::{Readiness, Trouble};
 use crate::{Context, naming, plan, wording};
 
-pub(crate) async fn reconcile(context: &Arc<Context>, key: &ServiceKey) -> Result<(), ObjectError> {
-    let Some(mut service) = objects::service(&context.store, key).await? else {
+pub(crate) async fn reconcile(context: &Arc<Context>, key: &ServiceKey) -> Result<(), TurnError> {
+    let Some(mut service) = context.store.find::<Service>(key).await? else {
         context.routes.remove(key);
         return Ok(());
     };
@@ -31,42 +32,42 @@ pub(crate) async fn reconcile(context: &Arc<Context>, key: &ServiceKey) -> Resul
     }
     let routing = plan::route(&service.value, &revisions);
     publish(context, key, &service.value, &revisions, &routing.served).await?;
-    settle(context, &mut service, &revisions, routing).await
+    settle(context, key, &mut service, &revisions, routing).await
 }
 
 /// All revisions of a service, by name.
 pub(crate) async fn revisions_of(
     context: &Context,
     key: &ServiceKey,
-) -> Result<BTreeMap<String, Revision>, ObjectError> {
+) -> Result<BTreeMap<String, Revision>, TurnError> {
     // Revision names begin with `SERVICE-` and are listed in order, so a range of names suffices.
     // It may hold revisions of `SERVICE-other` too.
     let prefix = format!("{}-", key.name);
+    let mut walk = context.store.walk(ListQuery {
+        after: Some((key.scope(), prefix.clone())),
+        ..ListQuery::scope(Revision::KIND, key.scope())
+    });
     let mut found = BTreeMap::new();
-    let mut after = (key.scope(), prefix.clone());
-    loop {
-        let query = ListQuery {
-            after: Some(after),
-            ..ListQuery::scope(objects::REVISION, key.scope())
-        };
-        let page = context.store.list(&query).await?;
-        for object in page
-            .objects
-            .iter()
-            .take_while(|o| o.key.name.starts_with(&prefix))
-        {
-            let revision = objects::parse::<Revision>(object)?.value;
-            if revision.service == key.name {
-                found.insert(revision.meta.name.clone(), revision);
-            }
-        }
-        match page.objects.last() {
-            Some(last) if page.more && last.key.name.starts_with(&prefix) => {
-                after = (last.key.scope.clone(), last.key.name.clone());
-            }
-            _ => return Ok(found),
+    while let Some(object) = walk.next().await?
+        && object.key.name.starts_with(&prefix)
+    {
+        let revision = Stored::<Revision>::read(&object)?.value;
+        if revision.service == key.name {
+            found.insert(revision.meta.name.clone(), revision);
         }
     }
+    Ok(found)
+}
+
+/// Stores how a service stands, if nobody else wrote it since it was read.
+async fn replace(
+    context: &Context,
+    key: &ServiceKey,
+    service: &Stored<Service>,
+) -> Result<(), TurnError> {
+    let txn = Txn::replace(Service::at(key), service.version, service.value.body());
+    context.store.write(txn).await?;
+    Ok(())
 }
 
 /// Makes the revision that the template asks for. The store change brings both controllers back.
@@ -75,7 +76,7 @@ async fn stamp(
     key: &ServiceKey,
     mut service: Stored<Service>,
     revisions: &BTreeMap<String, Revision>,
-) -> Result<(), ObjectError> {
+) -> Result<(), TurnError> {
     let now = context.clock.now();
     let template = &service.value.spec.template;
     let name = template.name.clone().unwrap_or_else(|| {
@@ -99,7 +100,7 @@ async fn stamp(
             condition::set(&mut status.conditions, c) | changed
         });
         if changed {
-            objects::replace_service(&context.store, &service).await?;
+            replace(context, key, &service).await?;
         }
         return Ok(());
     }
@@ -141,15 +142,10 @@ async fn stamp(
         let pending = wording::pending(kind, "Deploying", "Creating Revision.", now);
         condition::set(&mut status.conditions, pending);
     }
-    let (service_key, revision_key) = (
-        objects::service_key(key),
-        objects::revision_key(&key.revision(&name)),
-    );
-    let txn = Txn::new()
-        .require(Condition::Version(service_key.clone(), service.version))
-        .require(Condition::Absent(revision_key.clone()))
-        .put(revision_key, objects::body(&revision))
-        .put(service_key, objects::body(&service.value));
+    let made = Revision::at(&key.revision(&name));
+    let txn = Txn::replace(Service::at(key), service.version, service.value.body())
+        .require(Condition::Absent(made.clone()))
+        .put(made, revision.body());
     context.store.write(txn).await?;
     Ok(())
 }
@@ -161,8 +157,9 @@ pub(crate) async fn publish(
     service: &Service,
     revisions: &BTreeMap<String, Revision>,
     served: &[TrafficStatus],
-) -> Result<(), ObjectError> {
-    let policy = objects::policy(&context.store, key).await?;
+) -> Result<(), TurnError> {
+    let policy = context.store.find::<Policy>(key).await?;
+    let policy = policy.map(|stored| stored.value).unwrap_or_default();
     context.route(key, service, revisions, served, policy);
     for revision in revisions.values() {
         let name = &revision.meta.name;
@@ -179,10 +176,11 @@ pub(crate) async fn publish(
 /// Writes the status, if it says anything new.
 async fn settle(
     context: &Context,
+    key: &ServiceKey,
     service: &mut Stored<Service>,
     revisions: &BTreeMap<String, Revision>,
     routing: plan::Routing,
-) -> Result<(), ObjectError> {
+) -> Result<(), TurnError> {
     let before = service.value.status.clone();
     let meta = &service.value.meta;
     let url = |tag: Option<&str>| context.url(&meta.project, &meta.region, &meta.name, tag);
@@ -208,7 +206,7 @@ async fn settle(
         condition::set(&mut status.conditions, condition);
     }
     if *status != before {
-        objects::replace_service(&context.store, service).await?;
+        replace(context, key, service).await?;
     }
     Ok(())
 }
@@ -287,18 +285,18 @@ async fn delete(
     key: &ServiceKey,
     service: &Stored<Service>,
     revisions: &BTreeMap<String, Revision>,
-) -> Result<(), ObjectError> {
+) -> Result<(), TurnError> {
     context.routes.remove(key);
     for name in revisions.keys() {
         context.fleet.retire(&key.revision(name)).await;
     }
-    let stored = objects::service_key(key);
+    let stored = Service::at(key);
     let mut txn = Txn::new()
         .require(Condition::Version(stored.clone(), service.version))
         .delete(stored)
-        .delete(objects::policy_key(key));
+        .delete(Policy::at(key));
     for name in revisions.keys() {
-        txn = txn.delete(objects::revision_key(&key.revision(name)));
+        txn = txn.delete(Revision::at(&key.revision(name)));
     }
     context.store.write(txn).await?;
     Ok(())

@@ -1,57 +1,25 @@
 //! Objects for this crate's tests.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use lauf_model::{
-    Condition, ConditionStatus, Container, Ingress, Meta, Port, Revision, RevisionSpec,
-    RevisionStatus, RevisionTemplate, Scaling, Service, ServiceSpec, ServiceStatus, Severity,
+    Condition, ConditionStatus, Container, Ingress, Meta, Revision, RevisionSpec, RevisionStatus,
+    RevisionTemplate, Scaling, Service, ServiceKey, ServiceSpec, ServiceStatus, Severity,
 };
 
 pub(crate) fn meta(name: &str) -> Meta {
-    Meta {
+    let key = ServiceKey {
         project: "demo".into(),
         region: "us-central1".into(),
         name: name.into(),
+    };
+    Meta {
         uid: format!("uid-{name}"),
-        generation: 1,
-        created: Timestamp::UNIX_EPOCH,
-        updated: Timestamp::UNIX_EPOCH,
-        deleted: None,
-        creator: String::new(),
-        last_modifier: String::new(),
-        client: String::new(),
-        client_version: String::new(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        as_sent: Default::default(),
+        ..Meta::new(&key, Timestamp::UNIX_EPOCH)
     }
 }
 
 pub(crate) fn spec() -> RevisionSpec {
-    RevisionSpec {
-        container: Container {
-            name: String::new(),
-            image: "hello".into(),
-            command: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            working_dir: String::new(),
-            port: Port::default(),
-            cpu_millis: 1000,
-            memory_bytes: 512 << 20,
-            startup_probe: None,
-            liveness_probe: None,
-            readiness_probe: None,
-        },
-        concurrency: 80,
-        timeout: Duration::from_secs(300),
-        min_instances: 0,
-        max_instances: None,
-        service_account: String::new(),
-        startup_cpu_boost: false,
-        cpu_throttling: true,
-    }
+    RevisionSpec::new(Container::new("hello"))
 }
 
 pub(crate) fn service(name: &str) -> Service {

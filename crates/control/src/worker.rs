@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use lauf_model::{Revision, RevisionKey, Service, ServiceKey};
-use lauf_store::{Change, Event, Scope, Version, Watch, WatchError, WatchQuery, WriteError};
+use lauf_store::{
+    Change, Event, Resource as _, Stored, Version, Watch, WatchError, WatchQuery, WriteError,
+    service_of,
+};
 use tokio::task::JoinSet;
 
-use crate::objects::{self, ObjectError, POLICY, REVISION, SERVICE};
+use crate::error::TurnError;
 use crate::queue::WorkQueue;
 use crate::{Context, Deps, revision, service};
 
@@ -49,9 +52,9 @@ pub async fn start(deps: Deps) -> Result<Controllers, lauf_store::ReadError> {
     Ok(Controllers { _tasks: tasks })
 }
 
-fn into_read_error(error: ObjectError) -> lauf_store::ReadError {
+fn into_read_error(error: TurnError) -> lauf_store::ReadError {
     match error {
-        ObjectError::Read(e) => e,
+        TurnError::Read(e) => e,
         other => lauf_store::ReadError::Io(other.to_string()),
     }
 }
@@ -64,9 +67,10 @@ async fn load(
     context: &Arc<Context>,
     services: &Services,
     revisions: &Revisions,
-) -> Result<Version, ObjectError> {
-    let (all, from) = objects::all::<Service>(&context.store, SERVICE, Scope::All).await?;
-    let (stamped, _) = objects::all::<Revision>(&context.store, REVISION, Scope::All).await?;
+) -> Result<Version, TurnError> {
+    // What comes between the two lists comes again with the watch; reconciling twice does no harm.
+    let (all, from) = context.store.all::<Service>().await?;
+    let (stamped, _) = context.store.all::<Revision>().await?;
     let mut by_service =
         std::collections::HashMap::<ServiceKey, std::collections::BTreeMap<_, _>>::new();
     for revision in stamped {
@@ -145,30 +149,14 @@ async fn restart(
 }
 
 fn queue(change: &Change, services: &Services, revisions: &Revisions) {
-    let key = &change.key;
-    let Some((project, region)) = objects::parse_scope(&key.scope) else {
-        return;
-    };
-    if key.kind == SERVICE {
-        services.add(ServiceKey {
-            project,
-            region,
-            name: key.name.clone(),
-        });
-    } else if key.kind == POLICY {
-        if let Some(name) = key.name.strip_prefix("services/") {
-            services.add(ServiceKey {
-                project,
-                region,
-                name: name.to_owned(),
-            });
-        }
-    } else if key.kind == REVISION {
+    if let Some(service) = service_of(&change.key) {
+        services.add(service);
+    } else if change.key.kind == Revision::KIND {
         let (Event::Put(object) | Event::Deleted(object)) = &change.event;
-        match objects::parse::<Revision>(object) {
+        match Stored::<Revision>::read(object) {
             Ok(revision) => {
                 let service = owner(&revision.value);
-                revisions.add(service.revision(&key.name));
+                revisions.add(service.revision(&change.key.name));
                 services.add(service);
             }
             Err(error) => tracing::error!("{error}"),
@@ -197,15 +185,15 @@ async fn work_on_revisions(context: Arc<Context>, queue: Revisions) {
     }
 }
 
-fn give_back<K>(queue: &Arc<WorkQueue<K>>, key: &K, error: &ObjectError)
+fn give_back<K>(queue: &Arc<WorkQueue<K>>, key: &K, error: &TurnError)
 where
     K: Clone + Eq + std::hash::Hash + std::fmt::Display + Send + 'static,
 {
     match error {
         // Somebody else wrote first: look again, and then it is right.
-        ObjectError::Write(WriteError::Conflict { .. }) => {}
+        TurnError::Write(WriteError::Conflict { .. }) => {}
         // A turn with a body it cannot read would only fail again.
-        ObjectError::Body { .. } => {
+        TurnError::Body(_) => {
             tracing::error!(%key, %error, "left alone");
             return queue.done(key);
         }

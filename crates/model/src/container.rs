@@ -43,6 +43,31 @@ pub struct Container {
     pub readiness_probe: Option<Probe>,
 }
 
+/// The CPU of a container that says nothing, in millicores (Cloud Run, "CPU limits").
+pub const DEFAULT_CPU_MILLIS: u32 = 1000;
+/// The memory of a container that says nothing, in bytes (Cloud Run, "Memory limits").
+pub const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
+
+impl Container {
+    /// A container of which nothing but the image was said.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            name: String::new(),
+            image: image.into(),
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: String::new(),
+            port: Port::default(),
+            cpu_millis: DEFAULT_CPU_MILLIS,
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            startup_probe: None,
+            liveness_probe: None,
+            readiness_probe: None,
+        }
+    }
+}
+
 /// One environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvVar {

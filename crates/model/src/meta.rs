@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::ServiceKey;
+
 /// Identity and bookkeeping of a resource. The version (v1 `resourceVersion`, v2 `etag`) is the
 /// store's and is not kept here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,4 +51,54 @@ pub struct Meta {
     /// what the field says.
     #[serde(default)]
     pub as_sent: BTreeMap<String, String>,
+}
+
+impl Meta {
+    /// That of something made now, in that place and of that name, of which nothing else is known.
+    #[must_use]
+    pub fn new(at: &ServiceKey, now: Timestamp) -> Self {
+        Self {
+            project: at.project.clone(),
+            region: at.region.clone(),
+            name: at.name.clone(),
+            uid: String::new(),
+            generation: 1,
+            created: now,
+            updated: now,
+            deleted: None,
+            creator: String::new(),
+            last_modifier: String::new(),
+            client: String::new(),
+            client_version: String::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            as_sent: BTreeMap::new(),
+        }
+    }
+}
+
+/// A unique identifier of 16 random bytes, as text (RFC 9562, version 4).
+#[must_use]
+pub fn uid(mut random: [u8; 16]) -> String {
+    random[6] = random[6] & 0x0f | 0x40;
+    random[8] = random[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (i, byte) in random.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_say_that_they_are_random() {
+        let uid = uid([0xff; 16]);
+        assert_eq!(uid, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
 }

@@ -52,10 +52,31 @@ pub struct RevisionSpec {
     pub cpu_throttling: bool,
 }
 
+impl RevisionSpec {
+    /// What is run when nothing but the container was said.
+    #[must_use]
+    pub fn new(container: Container) -> Self {
+        Self {
+            container,
+            concurrency: DEFAULT_CONCURRENCY,
+            timeout: Duration::from_secs(u64::from(DEFAULT_TIMEOUT_SECONDS)),
+            min_instances: 0,
+            max_instances: None,
+            service_account: String::new(),
+            startup_cpu_boost: false,
+            cpu_throttling: true,
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }
 
+/// The concurrency of a revision that says nothing (Cloud Run, "Maximum concurrent requests").
+pub const DEFAULT_CONCURRENCY: u32 = 80;
+/// How long a request may take when nothing is said, in seconds (Cloud Run, "Request timeout").
+pub const DEFAULT_TIMEOUT_SECONDS: u32 = 300;
 /// The most instances of a revision that says nothing (Cloud Run, "Maximum instances").
 pub const DEFAULT_MAX_INSTANCES: u32 = 100;
 

@@ -1,9 +1,10 @@
 //! Desired state, durable.
 //!
 //! The store keeps every resource the platform was asked for as opaque bytes under a [`Key`], and
-//! is the only place that survives a restart. Its shape is etcd's rather than an ORM's: read one
-//! ([`Store::get`]), read many in order ([`Store::list`]), change some if nothing else did
-//! ([`Store::write`]), and follow what changes ([`Store::watch`]).
+//! is the only place that survives a restart. Which type of the model lies under which key stands in
+//! one file, `resource.rs`; everything else here knows bytes alone. Its shape is etcd's rather than
+//! an ORM's: read one ([`Store::get`]), read many in order ([`Store::list`]), change some if nothing
+//! else did ([`Store::write`]), and follow what changes ([`Store::watch`]).
 //!
 //! How data flows: a [`Txn`] enters a bounded queue; one writer thread takes whatever has queued,
 //! applies it in one SQLite transaction with one sync to disk (group commit), then publishes the
@@ -33,9 +34,11 @@ mod key;
 mod lock;
 mod object;
 mod read;
+mod resource;
 mod schema;
 mod store;
 mod txn;
+mod walk;
 mod watch;
 mod writer;
 
@@ -44,6 +47,8 @@ pub use error::{OpenError, ReadError, WatchError, WriteError};
 pub use key::{Key, Kind, MAX_KEY_PART};
 pub use object::{Object, Version};
 pub use read::{ListQuery, MAX_PAGE, Page, Scope};
+pub use resource::{BodyError, Resource, ResourceError, Stored, service_of};
 pub use store::Store;
 pub use txn::{Condition, MAX_BODY, MAX_OPS, Op, Txn};
+pub use walk::Walk;
 pub use watch::{Change, Event, Watch, WatchQuery};

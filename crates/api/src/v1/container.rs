@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lauf_model::container::{DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES};
 use lauf_model::quantity::{format_cpu, format_memory, parse_cpu, parse_memory};
 use lauf_model::{Container, EnvVar, Port, Probe, ProbeAction, Protocol, Violation};
 use serde_json::Value;
@@ -11,8 +12,6 @@ use super::types::{self, Map};
 use crate::refuse;
 
 const AT: &str = "spec.template.spec.containers[0]";
-const DEFAULT_CPU: u32 = 1000;
-const DEFAULT_MEMORY: u64 = 512 << 20;
 
 /// Reads a container. Spellings of limits go to `as_sent`.
 pub(crate) fn read(
@@ -147,7 +146,7 @@ pub(crate) fn write(container: &Container, as_sent: &Map) -> types::Container {
 
 /// One CPU is `1000m` in what Cloud Run fills in, and so here.
 fn written_cpu(millis: u32) -> String {
-    if millis == DEFAULT_CPU {
+    if millis == DEFAULT_CPU_MILLIS {
         "1000m".to_owned()
     } else {
         format_cpu(millis)
@@ -213,7 +212,7 @@ fn limits(
             "A request other than the limits is",
         ));
     }
-    let (mut cpu, mut memory) = (DEFAULT_CPU, DEFAULT_MEMORY);
+    let (mut cpu, mut memory) = (DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES);
     for (name, value) in &resources.limits {
         let at = format!("{AT}.resources.limits.{name}");
         let text = match value {

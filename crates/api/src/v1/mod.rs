@@ -11,7 +11,7 @@ pub(crate) mod types;
 
 use http::Method;
 use lauf_model::{Revision, Service, ServiceKey, Status, Violation};
-use lauf_store::Version;
+use lauf_store::{Resource, Stored, Version};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,8 +20,7 @@ use crate::iam;
 use crate::page::Token;
 use crate::reply::{self, Reply};
 use crate::selector::Selector;
-use crate::services::{Desired, Expected, Listed, Listing};
-use crate::stored::Stored;
+use crate::services::{Desired, Expected, Listing};
 
 /// Answers a request to `run.googleapis.com`, v1.
 pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply, Status> {
@@ -289,22 +288,9 @@ fn service_item(stored: &Stored<Service>) -> (Labels, types::Service) {
     (written.metadata.labels.clone(), written)
 }
 
-/// What can be listed in v1.
-trait Item: serde::de::DeserializeOwned {
-    const LISTED: Listed;
-}
-
-impl Item for Service {
-    const LISTED: Listed = Listed::Services;
-}
-
-impl Item for Revision {
-    const LISTED: Listed = Listed::Revisions;
-}
-
 type Labels = std::collections::BTreeMap<String, String>;
 
-async fn list<T: Item, V: Serialize>(
+async fn list<T: Resource, V: Serialize>(
     api: &Api,
     ask: &Ask,
     project: &str,
@@ -319,7 +305,7 @@ async fn list<T: Item, V: Serialize>(
     list_in(api, ask, project, region.as_deref(), kind, write).await
 }
 
-async fn list_in<T: Item, V: Serialize>(
+async fn list_in<T: Resource, V: Serialize>(
     api: &Api,
     ask: &Ask,
     project: &str,
@@ -337,18 +323,11 @@ async fn list_in<T: Item, V: Serialize>(
     let from = Token::decode(ask.param("continue"))?;
     let limit = ask.count("limit")?;
     let page: Listing<V> = api
-        .page(
-            T::LISTED,
-            project,
-            region,
-            limit,
-            from,
-            |stored: Stored<T>| {
-                // Labels are those that clients see, which include some that are not stored.
-                let (labels, item) = write(&stored);
-                selector.matches(&labels).then_some(item)
-            },
-        )
+        .page(project, region, limit, from, |stored: Stored<T>| {
+            // Labels are those that clients see, which include some that are not stored.
+            let (labels, item) = write(&stored);
+            selector.matches(&labels).then_some(item)
+        })
         .await?;
     reply::ok(&types::List {
         api_version: types::API_VERSION,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lauf_model::revision::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS};
 use lauf_model::{
     Condition, Ingress, Meta, RevisionSpec, RevisionTemplate, Scaling, Service, ServiceSpec,
     Severity, TrafficStatus, TrafficTarget, Violation,
@@ -16,8 +17,6 @@ use crate::services::{Desired, everything_to_latest};
 
 /// The label that says where a resource is.
 pub(crate) const LOCATION: &str = "cloud.googleapis.com/location";
-const DEFAULT_TIMEOUT: i64 = 300;
-const DEFAULT_CONCURRENCY: i64 = 80;
 
 /// Reads what a client wants of a service. Every violation is added to `found`.
 pub(crate) fn read(sent: &types::Service, found: &mut Vec<Violation>) -> Desired {
@@ -312,10 +311,10 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
         if container.cpu_millis < 1000 {
             1
         } else {
-            DEFAULT_CONCURRENCY
+            i64::from(DEFAULT_CONCURRENCY)
         },
     );
-    let timeout = unset(sent.spec.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT);
+    let timeout = unset(sent.spec.timeout_seconds).unwrap_or(i64::from(DEFAULT_TIMEOUT_SECONDS));
     let mut number = |field: &str, value: i64, most: u32| {
         u32::try_from(value).unwrap_or_else(|_| {
             found.push(Violation::new(

@@ -16,15 +16,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lauf_model::{Code, Revision, Service, ServiceKey, Status, Violation};
-use lauf_store::Version;
+use lauf_store::{Resource, Stored, Version};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Ask};
 use crate::iam;
 use crate::page::Token;
 use crate::reply::{self, Reply};
-use crate::services::{Expected, Listed, Listing};
-use crate::stored::Stored;
+use crate::services::{Expected, Listing};
 
 /// The size of a page when the client names none, and the largest.
 const PAGE: usize = 100;
@@ -347,7 +346,7 @@ async fn owned(api: &Api, key: &ServiceKey, name: &str) -> Result<Stored<Revisio
 
 async fn list_services(api: &Api, ask: &Ask, place: &ServiceKey) -> Result<Reply, Status> {
     let deleted = flag(ask, "showDeleted")?;
-    let page = page::<Service, _>(api, ask, place, Listed::Services, |stored| {
+    let page = page::<Service, _>(api, ask, place, |stored| {
         let shown = deleted || stored.value.meta.deleted.is_none();
         shown.then(|| service::write(&stored.value))
     })
@@ -357,7 +356,7 @@ async fn list_services(api: &Api, ask: &Ask, place: &ServiceKey) -> Result<Reply
 
 async fn list_revisions(api: &Api, ask: &Ask, key: &ServiceKey) -> Result<Reply, Status> {
     let deleted = flag(ask, "showDeleted")?;
-    let page = page::<Revision, _>(api, ask, key, Listed::Revisions, |stored| {
+    let page = page::<Revision, _>(api, ask, key, |stored| {
         let ours = key.name == "-" || stored.value.service == key.name;
         let shown = deleted || stored.value.meta.deleted.is_none();
         (ours && shown).then(|| revision::write(&stored.value, stored.version))
@@ -373,18 +372,17 @@ async fn list_operations(api: &Api, ask: &Ask, place: &ServiceKey) -> Result<Rep
             "is not supported by this version of Lauf; leave it out.",
         )]));
     }
-    let page = page::<Service, _>(api, ask, place, Listed::Services, |stored| {
+    let page = page::<Service, _>(api, ask, place, |stored| {
         operation::of_service(&stored.value).ok()
     })
     .await?;
     reply::ok(&listing("operations", &page))
 }
 
-async fn page<T: serde::de::DeserializeOwned, V>(
+async fn page<T: Resource, V>(
     api: &Api,
     ask: &Ask,
     place: &ServiceKey,
-    kind: Listed,
     write: impl Fn(Stored<T>) -> Option<V>,
 ) -> Result<Listing<V>, Status> {
     let limit = match ask.count("pageSize")? {
@@ -393,8 +391,7 @@ async fn page<T: serde::de::DeserializeOwned, V>(
     };
     let from = Token::decode(ask.param("pageToken"))?;
     let region = Some(place.region.as_str());
-    api.page(kind, &place.project, region, limit, from, write)
-        .await
+    api.page(&place.project, region, limit, from, write).await
 }
 
 fn listing<V: serde::Serialize>(field: &str, page: &Listing<V>) -> Value {

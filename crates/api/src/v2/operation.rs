@@ -5,12 +5,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lauf_model::{Code, ConditionStatus, Revision, Service, ServiceKey, Status, condition};
+use lauf_store::Stored;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{revision, service};
 use crate::api::Api;
-use crate::stored::Stored;
 
 const SERVICE: &str = "type.googleapis.com/google.cloud.run.v2.Service";
 const REVISION: &str = "type.googleapis.com/google.cloud.run.v2.Revision";

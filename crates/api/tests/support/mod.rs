@@ -14,16 +14,14 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use lauf_api::{
-    ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router, stored,
-};
+use lauf_api::{ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router};
 use lauf_iam::Iam;
 use lauf_model::url::Site;
 use lauf_model::{
-    Clock, Condition, ConditionStatus, Meta, Project, Revision, RevisionStatus, Service, Severity,
-    SystemClock, condition, traffic,
+    Clock, Condition, ConditionStatus, Meta, Project, Revision, RevisionStatus, Service,
+    ServiceKey, Severity, SystemClock, condition, traffic,
 };
-use lauf_store::{ListQuery, Store, Txn};
+use lauf_store::{Resource as _, Store, Txn};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -41,7 +39,7 @@ pub struct Platform {
 struct NothingRuns;
 
 impl Live for NothingRuns {
-    fn instances(&self, _: &lauf_model::ServiceKey) -> LiveCounts {
+    fn instances(&self, _: &ServiceKey) -> LiveCounts {
         LiveCounts::default()
     }
 }
@@ -77,8 +75,7 @@ impl Platform {
             id: "demo".to_owned(),
             number: NUMBER,
         };
-        let body = serde_json::to_vec(&project).unwrap();
-        let txn = Txn::create(stored::project_key("demo"), body);
+        let txn = Txn::create(Project::at("demo"), project.body());
         store.write(txn).await.unwrap();
         let mut config = ApiConfig::new(site(), "us-central1", "demo");
         config.regions.push("europe-west1".to_owned());
@@ -147,26 +144,29 @@ pub async fn reconcile(store: &Store) {
         severity: Severity::Error,
         last_transition: now,
     };
-    for object in store
-        .list(&ListQuery::all(stored::REVISION))
-        .await
-        .unwrap()
-        .objects
-    {
-        let revision: Revision = serde_json::from_slice(&object.body).unwrap();
-        if revision.meta.deleted.is_some() {
-            store.write(Txn::new().delete(object.key)).await.unwrap();
+    for revision in store.all::<Revision>().await.unwrap().0 {
+        let Meta {
+            project,
+            region,
+            name,
+            deleted,
+            ..
+        } = revision.value.meta;
+        if deleted.is_some() {
+            let service = ServiceKey {
+                project,
+                region,
+                name: revision.value.service,
+            };
+            let gone = Txn::new().delete(Revision::at(&service.revision(&name)));
+            store.write(gone).await.unwrap();
         }
     }
-    for object in store
-        .list(&ListQuery::all(stored::SERVICE))
-        .await
-        .unwrap()
-        .objects
-    {
-        let mut service: Service = serde_json::from_slice(&object.body).unwrap();
+    for stored in store.all::<Service>().await.unwrap().0 {
+        let mut service = stored.value;
         if service.meta.deleted.is_some() {
-            store.write(Txn::new().delete(object.key)).await.unwrap();
+            let gone = Txn::new().delete(Service::at(&service.key()));
+            store.write(gone).await.unwrap();
             continue;
         }
         if service.status.observed_generation == service.meta.generation {
@@ -176,13 +176,15 @@ pub async fn reconcile(store: &Store) {
         let key = service.key();
         let template = service.spec.template.clone();
         let latest = key.revision(&service.status.latest_created_revision);
-        let latest = stored::revision_key(&latest);
         let same = match service.status.latest_created_revision.as_str() {
             "" => false,
-            _ => store.get(&latest).await.unwrap().is_some_and(|o| {
-                let revision: Revision = serde_json::from_slice(&o.body).unwrap();
-                revision.spec == template.spec && revision.meta.labels == template.labels
-            }),
+            _ => store
+                .find::<Revision>(&latest)
+                .await
+                .unwrap()
+                .is_some_and(|r| {
+                    r.value.spec == template.spec && r.value.meta.labels == template.labels
+                }),
         };
         if !same {
             let name = template.name.clone().unwrap_or_else(|| {
@@ -206,8 +208,7 @@ pub async fn reconcile(store: &Store) {
                     conditions: vec![ready("Ready"), ready("ContainerReady")],
                 },
             };
-            let body = serde_json::to_vec(&revision).unwrap();
-            txn = txn.put(stored::revision_key(&key.revision(&name)), body);
+            txn = txn.put(Revision::at(&key.revision(&name)), revision.body());
             service.status.latest_created_revision.clone_from(&name);
             service.status.latest_ready_revision = name;
         }
@@ -223,7 +224,7 @@ pub async fn reconcile(store: &Store) {
         for target in &mut status.traffic {
             target.url = target.tag.as_deref().map(|tag| url(Some(tag)));
         }
-        let body = serde_json::to_vec(&service).unwrap();
-        store.write(txn.put(object.key, body)).await.unwrap();
+        txn = txn.put(Service::at(&key), service.body());
+        store.write(txn).await.unwrap();
     }
 }

@@ -308,30 +308,15 @@ pub fn revision(protocol: Protocol, concurrency: u32, max: u32) -> RevisionConfi
         key: service.revision("hello-00001-abc"),
         image_digest: "hello@sha256:0".into(),
         spec: RevisionSpec {
-            container: Container {
-                name: String::new(),
-                image: "hello".into(),
-                command: vec![],
-                args: vec![],
-                env: vec![],
-                working_dir: String::new(),
+            concurrency,
+            timeout: Duration::from_secs(60),
+            ..RevisionSpec::new(Container {
                 port: Port {
                     number: 8080,
                     protocol,
                 },
-                cpu_millis: 1000,
-                memory_bytes: 1 << 29,
-                startup_probe: None,
-                liveness_probe: None,
-                readiness_probe: None,
-            },
-            concurrency,
-            timeout: Duration::from_secs(60),
-            min_instances: 0,
-            max_instances: None,
-            service_account: String::new(),
-            startup_cpu_boost: false,
-            cpu_throttling: true,
+                ..Container::new("hello")
+            })
         },
         min: 0,
         max: Some(max),

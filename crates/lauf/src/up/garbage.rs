@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lauf_image::{Digest, GarbagePolicy, Images, Reference};
 use lauf_model::Revision;
-use lauf_store::{ListQuery, ReadError, Store};
+use lauf_store::{ListQuery, Resource as _, ResourceError, Store, Stored};
 use tokio::task::JoinHandle;
 
 /// Often enough for a disk that fills in days; a collection reads every manifest.
@@ -36,27 +36,16 @@ pub(crate) fn collect(images: Images, store: Store) -> JoinHandle<()> {
 }
 
 /// The images of all revisions there are.
-async fn needed(store: &Store) -> Result<HashSet<Digest>, ReadError> {
+async fn needed(store: &Store) -> Result<HashSet<Digest>, ResourceError> {
     let mut keep = HashSet::new();
-    let mut query = ListQuery::all(lauf_api::stored::REVISION);
-    loop {
-        let page = store.list(&query).await?;
-        for object in &page.objects {
-            let revision = serde_json::from_slice::<Revision>(&object.body).map_err(|e| {
-                // Without knowing its image nothing may be thrown away.
-                ReadError::Io(format!("{} cannot be understood: {e}", object.key))
-            })?;
-            let image = revision.status.image_digest.parse::<Reference>().ok();
-            keep.extend(image.and_then(|image| image.digest));
-        }
-        if !page.more {
-            return Ok(keep);
-        }
-        query.after = page
-            .objects
-            .last()
-            .map(|o| (o.key.scope.clone(), o.key.name.clone()));
+    let mut walk = store.walk(ListQuery::all(Revision::KIND));
+    while let Some(object) = walk.next().await? {
+        // Without knowing its image nothing may be thrown away.
+        let revision = Stored::<Revision>::read(&object)?.value;
+        let image = revision.status.image_digest.parse::<Reference>().ok();
+        keep.extend(image.and_then(|image| image.digest));
     }
+    Ok(keep)
 }
 
 #[cfg(test)]
@@ -68,11 +57,7 @@ mod tests {
     async fn an_unreadable_revision_stops_the_collection() {
         let store = Store::in_memory().unwrap();
         assert!(needed(&store).await.unwrap().is_empty());
-        let key = Key::new(
-            lauf_api::stored::REVISION,
-            "demo/us-central1",
-            "x-00001-abc",
-        );
+        let key = Key::new(Revision::KIND, "demo/us-central1", "x-00001-abc");
         store.write(Txn::create(key, "{}")).await.unwrap();
         assert!(needed(&store).await.is_err());
     }

@@ -26,7 +26,7 @@ use lauf_observe::{LogConfig, LogStore};
 use lauf_sandbox::net::dns::{DnsServer, host_resolvers};
 use lauf_sandbox::settings::Egress;
 use lauf_sandbox::{KeeperConfig, KeeperSettings};
-use lauf_store::{Store, Txn};
+use lauf_store::{Resource as _, Store, Txn};
 
 use crate::settings::{Settings, UpArgs, find_program};
 
@@ -225,9 +225,8 @@ async fn open_store(data: &Path) -> anyhow::Result<Store> {
 
 /// The project of people who have only one, made at the first start.
 async fn default_project(store: &Store, id: &str) -> anyhow::Result<Project> {
-    let key = lauf_api::stored::project_key(id);
-    if let Some(object) = store.get(&key).await? {
-        return serde_json::from_slice(&object.body).context("the stored project cannot be read");
+    if let Some(found) = store.find::<Project>(id).await? {
+        return Ok(found.value);
     }
     let mut random = [0_u8; 8];
     getrandom::fill(&mut random)?;
@@ -237,9 +236,8 @@ async fn default_project(store: &Store, id: &str) -> anyhow::Result<Project> {
         id: id.to_owned(),
         number,
     };
-    store
-        .write(Txn::create(key, serde_json::to_vec(&project)?))
-        .await?;
+    let create = Txn::create(Project::at(id), project.body());
+    store.write(create).await?;
     Ok(project)
 }
 
