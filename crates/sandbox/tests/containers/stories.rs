@@ -415,7 +415,7 @@ echo end
         assert!(
             lines
                 .iter()
-                .any(|l| *l == format!("{set}:\t00000000800401fb")),
+                .any(|l| *l == format!("{set}:\t00000000000001fb")),
             "{set} in {lines:#?}"
         );
     }

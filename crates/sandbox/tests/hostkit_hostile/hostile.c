@@ -3,275 +3,24 @@
  * No attempt would do lasting harm if it did succeed: values written are the ones that were read, calls are made with arguments that
  * the kernel refuses only after it has checked the right to make them.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <sched.h>
-#include <signal.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <sys/xattr.h>
-#include <time.h>
-#include <unistd.h>
-
-static void say(const char *name, long result) {
-	if (result < 0)
-		printf("%s: denied %d\n", name, errno);
-	else
-		printf("%s: allowed\n", name);
-	fflush(stdout);
-}
-
-/* For calls with deliberately bad arguments: EPERM, ENOSYS and EACCES are a refusal, any other error means it got to the arguments. */
-static void say_right(const char *name, long result) {
-	if (result < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES))
-		printf("%s: denied %d\n", name, errno);
-	else
-		printf("%s: allowed\n", name);
-	fflush(stdout);
-}
-
-/* In a child, for what changes the process. */
-#define APART(name, how, call) do { \
-	pid_t child_ = fork(); \
-	if (child_ == 0) { errno = 0; long r_ = (call); how(name, r_); _exit(0); } \
-	waitpid(child_, NULL, 0); } while (0)
-
-static long can_open(const char *path, int flags) {
-	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0) close(fd);
-	return fd;
-}
-
-static long can_read(const char *path) {
-	char buffer[64];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0) return -1;
-	long n = read(fd, buffer, sizeof buffer);
-	int e = errno;
-	close(fd);
-	errno = e;
-	if (n == 0) { errno = ENODATA; return -1; } /* masked with something empty */
-	return n;
-}
-
-static long can_list(const char *path) {
-	/* A masked folder can be listed and is empty. */
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) return -1;
-	char buffer[4096];
-	long n = syscall(SYS_getdents64, fd, buffer, sizeof buffer), more = n;
-	int count = 0;
-	for (long at = 0; at < more;) { unsigned short len; memcpy(&len, buffer + at + 16, 2); at += len; count++; }
-	close(fd);
-	if (count <= 2) { errno = ENODATA; return -1; }
-	return 0;
-}
-
-static long make_node(const char *path, mode_t kind, unsigned major_, unsigned minor_) {
-	unlink(path);
-	if (mknod(path, kind | 0666, makedev(major_, minor_)) < 0) return -1;
-	long r = can_open(path, O_RDONLY);
-	int e = errno;
-	unlink(path);
-	errno = e;
-	return r;
-}
-
-static long abstract_socket(const char *name) {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0) return -1;
-	strcpy(a.sun_path + 1, name);
-	long r = connect(fd, (struct sockaddr *)&a, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
-	int e = errno;
-	close(fd);
-	errno = e;
-	return r;
-}
-
-static long host_tcp(int port) {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0) return -1;
-	long r = connect(fd, (struct sockaddr *)&a, sizeof a);
-	int e = errno;
-	close(fd);
-	errno = e;
-	return r;
-}
-
-static long netlink_firewall(void) {
-	struct { unsigned len; unsigned short type, flags; unsigned seq, pid; unsigned char family, version; unsigned short res; } m =
-		{ 20, (10 << 8) | 3, 1 | 4, 1, 0, 1, 0, 0 }; /* NFT_MSG_NEWCHAIN, without what it needs */
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 12);
-	if (fd < 0) return -1;
-	if (send(fd, &m, sizeof m, 0) < 0) return -1;
-	int answer[16] = { 0 };
-	if (recv(fd, answer, sizeof answer, MSG_DONTWAIT) < 0) return -1;
-	errno = -answer[4];
-	return errno ? -1 : 0;
-}
-
-static long new_link(void) {
-	struct { unsigned len; unsigned short type, flags; unsigned seq, pid; unsigned char family, pad; unsigned short kind; int index; unsigned f, c; } m =
-		{ 32, 16, 1 | 4, 1, 0, 0, 0, 0, 1, 0, 1 }; /* lower loopback */
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (fd < 0 || send(fd, &m, sizeof m, 0) < 0) return -1;
-	int answer[16] = { 0 };
-	if (recv(fd, answer, sizeof answer, 0) < 0) return -1;
-	errno = -answer[4];
-	return errno ? -1 : 0;
-}
-
-static long setuid_program(void) {
-	/* A program that belongs to root with the setuid bit must not make root of somebody else: no_new_privs. */
-	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? (errno = EPERM, -1) : 0;
-}
-
-static long file_capability(void) {
-	/* struct vfs_cap_data, version 2: CAP_SYS_ADMIN permitted and effective */
-	unsigned data[5] = { 0x02000001, 1u << 21, 0, 0, 0 };
-	const char *path = "/tmp/with-capability";
-	int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0755);
-	if (fd < 0) return -1;
-	long r = fsetxattr(fd, "security.capability", data, sizeof data, 0);
-	int e = errno;
-	close(fd);
-	unlink(path);
-	errno = e;
-	return r;
-}
-
-static long capability(int bit) {
-	/* musl comes without the kernel's headers */
-	struct { unsigned version; int pid; } h = { 0x20080522, 0 };
-	struct { unsigned effective, permitted, inheritable; } d[2];
-	if (syscall(SYS_capget, &h, d) < 0) return -1;
-	int has = d[bit / 32].effective >> (bit % 32) & 1;
-	if (!has) errno = EPERM;
-	return has ? 0 : -1;
-}
-
-/* What matters: whether a program with a file capability gets it. It is this program, which then tells by its exit status. */
-static long gain_by_file_capability(void) {
-	unsigned data[5] = { 0x02000001, 1u << 21, 0, 0, 0 };
-	const char *path = "/tmp/gain";
-	char buffer[65536];
-	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), to = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
-	for (long n; (n = read(from, buffer, sizeof buffer)) > 0;) if (write(to, buffer, n) != n) return -1;
-	long r = fsetxattr(to, "security.capability", data, sizeof data, 0);
-	close(to);
-	if (r < 0) return -1;
-	pid_t child = fork();
-	if (child == 0) { execl(path, path, "has-sys-admin", NULL); _exit(2); }
-	int status;
-	waitpid(child, &status, 0);
-	unlink(path);
-	errno = EPERM;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
-}
-
-static void disk_hog(void) {
-	pid_t p = fork();
-	if (p == 0) {
-		static char block[1 << 20];
-		int fd = open("/tmp/fill", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-		for (int i = 0; i < 400; i++) if (write(fd, block, sizeof block) != sizeof block) _exit(1);
-		_exit(0);
-	}
-	int status;
-	waitpid(p, &status, 0);
-	unlink("/tmp/fill");
-	errno = ENOSPC;
-	say("write three times the memory limit", WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1);
-}
-
-static long many_files(void) {
-	int n = 0, fd;
-	while (n < 200000 && (fd = open("/", O_PATH | O_CLOEXEC)) >= 0) n++;
-	int e = errno;
-	for (int i = 3; i < n + 3; i++) close(i);
-	errno = e;
-	return n == 200000 ? 0 : -1;
-}
-
-static long many_processes(void) {
-	int n = 0;
-	pid_t pids[3000];
-	while (n < 3000) {
-		pid_t p = fork();
-		if (p == 0) { pause(); _exit(0); }
-		if (p < 0) break;
-		pids[n++] = p;
-	}
-	int e = errno;
-	for (int i = 0; i < n; i++) kill(pids[i], SIGKILL);
-	for (int i = 0; i < n; i++) waitpid(pids[i], NULL, 0);
-	errno = e;
-	return n == 3000 ? 0 : -1;
-}
-
-static void memory_hog(void) {
-	pid_t p = fork();
-	if (p == 0) {
-		for (size_t i = 0; i < 512; i++) {
-			char *m = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-			if (m == MAP_FAILED) _exit(1);
-			memset(m, 1, 1 << 20);
-		}
-		_exit(0);
-	}
-	int status;
-	waitpid(p, &status, 0);
-	errno = ENOMEM;
-	say("exhaust memory", WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1);
-}
-
-static long rewrite(const char *path) {
-	char buffer[4096];
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0) return -1;
-	long n = read(fd, buffer, sizeof buffer);
-	if (n > 0) n = pwrite(fd, buffer, n, 0);
-	int e = errno;
-	close(fd);
-	errno = e;
-	return n;
-}
-
-static long leave_by_dotdot(void) {
-	/* The classic way out of a chroot. */
-	int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	mkdir("/tmp/jail", 0755);
-	if (chroot("/tmp/jail") < 0) return -1;
-	if (fchdir(root) < 0) return -1;
-	for (int i = 0; i < 64; i++) if (chdir("..") < 0) return -1;
-	if (chroot(".") < 0) return -1;
-	return access("/hostile-marker", F_OK) == 0 ? (errno = EPERM, -1) : 0; /* still in our own root: held */
-}
+#include "attempts.h"
+#include "neighbours.h"
+#include "trees.h"
 
 int main(int argc, char **argv) {
-	if (argc > 1 && strcmp(argv[1], "has-sys-admin") == 0) return capability(21) == 0 ? 0 : 1;
-	int port = argc > 1 ? atoi(argv[1]) : 1;
-	const char *abstract = argc > 2 ? argv[2] : "hostkit-nobody";
-	pid_t outside = argc > 3 ? atoi(argv[3]) : 1 << 21;
+	if (argc == 2 && strcmp(argv[1], "has-sys-admin") == 0) return capability(21) == 0 ? 0 : 1;
+	if (argc == 2 && strcmp(argv[1], "is-root") == 0) return geteuid() == 0 ? 0 : 1;
+	if (argc == 2 && strcmp(argv[1], "ptrace-1") == 0) return take_over_first_process() == 0 ? 0 : 1;
+	if (argc == 2 && strcmp(argv[1], "neighbour") == 0) return be_the_neighbour();
+	if (argc != 9) return 64;
+	/* What is outside: a port and an abstract socket of the host's loopback, a process, two addresses, the port that is meant to be
+	   reached (or 0), and another instance. */
+	int port = atoi(argv[1]), allowed = atoi(argv[6]);
+	const char *abstract = argv[2], *host = argv[4], *gateway = argv[5], *neighbour = argv[7];
+	pid_t outside = atoi(argv[3]), other = atoi(argv[8]);
+
+	/* Before anything of our own is open. */
+	say("a descriptor left open", left_open());
 
 	/* /proc */
 	say("write /proc/sysrq-trigger", can_open("/proc/sysrq-trigger", O_WRONLY));
@@ -292,6 +41,7 @@ int main(int argc, char **argv) {
 	say("write /proc/irq", can_open("/proc/irq/default_smp_affinity", O_WRONLY));
 	say("write /proc/bus", can_open("/proc/bus/pci/00/00.0", O_WRONLY));
 	say("list the host's pid", can_open(({ static char b[64]; sprintf(b, "/proc/%d/status", outside); b; }), O_RDONLY));
+	say("write uid_map", ({ int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC); fd < 0 ? -1 : closing(fd, write(fd, "0 0 1", 5)); }));
 	say("see the host's root", access("/proc/1/root/hostile-outside", F_OK));
 	say("lower own oom_score_adj", ({ int fd = open("/proc/self/oom_score_adj", O_WRONLY); long r = fd < 0 ? -1 : write(fd, "-1000", 5); r; }));
 
@@ -314,8 +64,13 @@ int main(int argc, char **argv) {
 	say("make and open a tty", make_node("/tmp/tty", S_IFCHR, 4, 0));
 	say("make and open /dev/fuse", make_node("/tmp/fuse", S_IFCHR, 10, 229));
 	say("make and open /dev/kvm", make_node("/tmp/kvm", S_IFCHR, 10, 232));
-	for (int i = 0; i < 6; i++) {
-		static const char *nodes[] = { "/dev/mem", "/dev/kmsg", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/loop-control" };
+	say("make and open /dev/port", make_node("/tmp/port", S_IFCHR, 1, 4));
+	say("make and open a loop device", make_node("/tmp/loop", S_IFBLK, 7, 0));
+	say("make and open the loop control", make_node("/tmp/loop-control", S_IFCHR, 10, 237));
+	say("make and open /dev/userfaultfd", make_node("/tmp/userfaultfd", S_IFCHR, 10, 126));
+	for (int i = 0; i < 10; i++) {
+		static const char *nodes[] = { "/dev/mem", "/dev/kmsg", "/dev/port", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/loop-control", "/dev/loop0",
+			"/dev/userfaultfd", "/dev/vhost-net" };
 		char name[64];
 		sprintf(name, "open %s", nodes[i]);
 		say(name, can_open(nodes[i], O_RDONLY));
@@ -333,6 +88,16 @@ int main(int argc, char **argv) {
 	APART("fsopen", say_right, syscall(430, "tmpfs", 0));
 	APART("open_tree", say_right, syscall(428, -100, "/", 1));
 	APART("move_mount", say_right, syscall(429, -1, "", -1, "", 0));
+	APART("open_tree with a copy", say_right, syscall(428, -100, "/", 1 | O_CLOEXEC));
+	APART("fsconfig", say_right, syscall(431, -1, 6, NULL, NULL, 0));
+	APART("fsmount", say_right, syscall(432, -1, 0, 0));
+	APART("fspick", say_right, syscall(433, -100, "/", 0));
+	APART("mount cgroup v1", say, mount("none", "/tmp", "cgroup", 0, "memory"));
+	APART("mount cgroup v2", say, mount("none", "/tmp", "cgroup2", 0, NULL));
+	APART("mount sysfs", say, mount("none", "/tmp", "sysfs", 0, NULL));
+	APART("mount a loop device", say, mount("/dev/loop0", "/tmp", "ext4", MS_RDONLY, NULL));
+	APART("move /proc away", say, mount("/proc", "/tmp", NULL, MS_MOVE, NULL));
+	APART("make / shared", say, mount("", "/", NULL, MS_SHARED | MS_REC, NULL));
 	APART("mount_setattr", say_right, syscall(442, -1, "", 0, NULL, 0));
 
 	/* namespaces */
@@ -342,6 +107,16 @@ int main(int argc, char **argv) {
 	APART("unshare user and net", say, unshare(CLONE_NEWUSER | CLONE_NEWNET));
 	APART("clone new user", say, ({ long r = syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0); if (r == 0) _exit(0); r; }));
 	APART("clone3 new user", say, ({ unsigned long long a[11] = { CLONE_NEWUSER, 0, 0, 0, SIGCHLD }; long r = syscall(435, a, 88); if (r == 0) _exit(0); r; }));
+	static const struct { const char *name; int flag; } kinds[] = {
+		{ "pid", CLONE_NEWPID }, { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS }, { "cgroup", 0x02000000 }, { "time", 0x80 },
+	};
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		char name[64];
+		sprintf(name, "unshare %s", kinds[i].name);
+		APART(name, say, unshare(kinds[i].flag));
+	}
+	APART("clone3 new user and mount", say, ({ unsigned long long a[11] = { CLONE_NEWUSER | CLONE_NEWNS, 0, 0, 0, SIGCHLD }; long r = syscall(435, a, 88); if (r == 0) _exit(0); r; }));
+	APART("clone3 into a cgroup", say, ({ unsigned long long a[11] = { 0x200000000ULL, 0, 0, 0, SIGCHLD, 0, 0, 0, 0, 0, 999 }; long r = syscall(435, a, 88); if (r == 0) _exit(0); r; }));
 	APART("setns", say_right, setns(-1, CLONE_NEWNET));
 
 	/* processes */
@@ -350,14 +125,21 @@ int main(int argc, char **argv) {
 	say("signal a host process", kill(outside, 0));
 	say("read a host process's memory", ({ char b[8]; struct { void *p; size_t n; } l = { b, 8 }, r = { main, 8 }; syscall(310, outside, &l, 1L, &r, 1L, 0L); }));
 	say("pidfd of a host process", syscall(434, outside, 0));
-	say("no_new_privs is off", setuid_program());
+	say("no_new_privs is off", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? (errno = EPERM, -1) : 0);
+	say("ptrace pid 1 from an executed program", exec_says("/proc/self/exe", "ptrace-1", 0));
+	say("ptrace pid 1 as another user", exec_says("/proc/self/exe", "ptrace-1", 1000));
+	APART("read pid 1's memory as another user", say, setresuid(1000, 1000, 1000) < 0 ? -1 : can_open("/proc/1/mem", O_RDWR));
+	APART("gain by a setuid program", say, gain_by_setuid());
 	APART("set a file capability", say, file_capability());
 	APART("gain by a file capability", say, gain_by_file_capability());
 
-	/* capabilities, those that Docker gives included: the table shows who gives which */
+	/* capabilities, but for those that root in a container needs to be root over its own files and users */
 	static const struct { const char *name; int bit; } caps[] = {
 		{ "CAP_SYS_ADMIN", 21 }, { "CAP_NET_ADMIN", 12 }, { "CAP_SYS_PTRACE", 19 }, { "CAP_SYS_MODULE", 16 }, { "CAP_DAC_READ_SEARCH", 2 },
 		{ "CAP_SYS_RAWIO", 17 }, { "CAP_SYS_BOOT", 22 }, { "CAP_SYS_TIME", 25 }, { "CAP_MKNOD", 27 }, { "CAP_NET_RAW", 13 },
+		{ "CAP_SETFCAP", 31 }, { "CAP_SYS_CHROOT", 18 }, { "CAP_AUDIT_CONTROL", 30 }, { "CAP_MAC_ADMIN", 33 }, { "CAP_LINUX_IMMUTABLE", 9 },
+		{ "CAP_IPC_OWNER", 15 }, { "CAP_SYS_PACCT", 20 }, { "CAP_SYS_TTY_CONFIG", 26 }, { "CAP_LEASE", 28 }, { "CAP_WAKE_ALARM", 35 },
+		{ "CAP_CHECKPOINT_RESTORE", 40 }, { "CAP_NET_BIND_SERVICE", 10 }, { "CAP_AUDIT_WRITE", 29 },
 		{ "CAP_SYS_RESOURCE", 24 }, { "CAP_SYSLOG", 34 }, { "CAP_BPF", 39 }, { "CAP_PERFMON", 38 }, { "CAP_IPC_LOCK", 14 }, { "CAP_SYS_NICE", 23 },
 	};
 	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) say(caps[i].name, capability(caps[i].bit));
@@ -370,6 +152,23 @@ int main(int argc, char **argv) {
 	APART("perf_event_open", say_right, syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0));
 	APART("userfaultfd", say_right, syscall(SYS_userfaultfd, 0));
 	APART("io_uring_setup", say_right, syscall(425, 0, NULL));
+	APART("io_uring_enter", say_right, syscall(426, -1, 0, 0, 0, NULL, 0));
+	APART("io_uring_register", say_right, syscall(427, -1, 0, NULL, 0));
+	APART("bpf map", say_right, ({ unsigned a[32] = { 2, 4, 4, 1 }; syscall(SYS_bpf, 0, a, sizeof a); }));
+	APART("bpf program", say_right, ({ unsigned long long i[2] = { 0xb7, 0x95 }; unsigned long long a[16] = { 1ULL | 2ULL << 32, (unsigned long)i, (unsigned long)"GPL" }; syscall(SYS_bpf, 5, a, sizeof a); }));
+	APART("count the host's cycles", say_right, ({ unsigned a[32] = { 0, sizeof a }; syscall(SYS_perf_event_open, a, -1, 0, -1, 0); }));
+	APART("join a session keyring", say_right, syscall(SYS_keyctl, 1, "hostkit"));
+	APART("kexec_file_load", say_right, syscall(SYS_kexec_file_load, -1, -1, 0, "", 0));
+	APART("swapoff", say_right, syscall(SYS_swapoff, "/no-such-file"));
+	APART("quotactl_fd", say_right, syscall(443, -1, 0, 0, NULL));
+	APART("fanotify", say_right, syscall(SYS_fanotify_init, 0, O_RDONLY));
+	APART("kcmp", say_right, syscall(SYS_kcmp, getpid(), getpid(), 99, 0, 0));
+	APART("pidfd_getfd", say_right, syscall(438, -1, 0, 0));
+	APART("move_pages", say_right, syscall(SYS_move_pages, 0, 0, NULL, NULL, NULL, 0));
+	APART("mbind", say_right, syscall(SYS_mbind, NULL, 0, 0, NULL, 0, 0));
+	APART("set_mempolicy", say_right, syscall(SYS_set_mempolicy, 0, NULL, 0));
+	APART("lookup_dcookie", say_right, syscall(SYS_lookup_dcookie, 0, NULL, 0));
+	APART("setdomainname", say, setdomainname("escaped", 7));
 	APART("init_module", say_right, syscall(SYS_init_module, NULL, 0, ""));
 	APART("finit_module", say_right, syscall(SYS_finit_module, -1, "", 0));
 	APART("delete_module", say_right, syscall(SYS_delete_module, "no-such-module", O_NONBLOCK));
@@ -390,7 +189,21 @@ int main(int argc, char **argv) {
 	APART("real-time scheduling", say, sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){ 1 }));
 	APART("negative nice", say, setpriority(PRIO_PROCESS, 0, -5));
 	APART("inject terminal input", say_right, ioctl(0, TIOCSTI, "x"));
+	APART("inject into a terminal of my own", say_right, ({ int p = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC); ioctl(p, TIOCSTI, "x"); }));
+	APART("paste into the console", say_right, ioctl(0, 0x541c, "\3"));
 	APART("personality", say, syscall(SYS_personality, 0x0040000));
+
+	/* the numbers of files, and ways up from the root */
+	APART("open_by_handle_at of what I see", say, by_handle(false));
+	APART("open_by_handle_at of the disk's root", say, by_handle(true));
+	say("the folders under my root", lower_folders());
+	say("/..", leads_out("/.."));
+	say("/proc/self/root/..", leads_out("/proc/self/root/../.."));
+	say("/proc/1/root/..", leads_out("/proc/1/root/../.."));
+	say("/proc/1/cwd/..", leads_out("/proc/1/cwd/../../../.."));
+	say("a link to /proc/1/root/..", leads_out_by_link("/proc/1/root/.."));
+	say("a link to the host's init", leads_out_by_link("/proc/self/task/1/root/../.."));
+	say("set a trusted.overlay attribute", setxattr("/tmp", "trusted.overlay.opaque", "y", 1, 0));
 
 	/* sockets */
 	say("raw socket", socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
@@ -398,10 +211,18 @@ int main(int argc, char **argv) {
 	say("vsock", socket(40, SOCK_STREAM, 0));
 	say("AF_ALG", socket(38, SOCK_SEQPACKET, 0));
 	say("AF_KEY", socket(15, SOCK_RAW, 2));
+	say("AF_XDP", socket(44, SOCK_RAW, 0));
+	say("AF_TIPC", socket(30, SOCK_STREAM, 0));
+	say("AF_BLUETOOTH", socket(31, SOCK_RAW, 1));
+	say("AF_CAN", socket(29, SOCK_RAW, 1));
+	say("audit socket", socket(AF_NETLINK, SOCK_RAW, 9));
+	say("crypto socket", socket(AF_NETLINK, SOCK_RAW, 21));
 	say("change the firewall", netlink_firewall());
 	say("change a link", new_link());
-	say("the host's loopback port", host_tcp(port));
 	say("the host's abstract socket", abstract_socket(abstract));
+
+	reach_for_neighbours(host, gateway, port, allowed, neighbour, other);
+	search_trees();
 
 	/* exhaustion */
 	say("3000 processes", many_processes());

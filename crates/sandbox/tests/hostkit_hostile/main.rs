@@ -1,5 +1,5 @@
-//! A container that tries to get out, under Lauf and under runc with the settings that `runc spec` writes: nowhere may Lauf allow what
-//! runc denies. Needs root, runc and a C compiler; says so and passes without. Prints the whole table.
+//! A container that tries to get out: under Lauf, under runc with what `runc spec` writes, and under runc with Docker's defaults. Nowhere
+//! may Lauf allow what either of the others denies. Needs root, runc and a C compiler; says so and passes without. Prints the whole table.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -7,31 +7,20 @@
     reason = "test code"
 )]
 
+mod docker;
+mod outside;
+mod runs;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::lchown;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitCode};
 
-use lauf_sandbox::spool::{Position, SpoolReader};
-use lauf_sandbox::{
-    ContainerSpec, InstanceId, KeeperArgs, KeeperClient, KeeperConfig, KeeperEvent, KeeperSettings,
-    keeper_main,
-};
+use lauf_sandbox::{KeeperArgs, keeper_main};
 
-const UID_BASE: u32 = 2_200_000;
-const MEMORY: u64 = 128 << 20;
-const PIDS: u32 = 200;
-
-/// Probes whose answer is a matter of taste, not of holding: each with the reason why Lauf may allow more than runc's spec.
-const TOLERATED: [(&str, &str); 1] = [(
-    "set a file capability",
-    "as Docker: it counts in the container's own user namespace only, and no_new_privs voids it (see `gain by a file capability`)",
-)];
+use outside::Outside;
+use runs::{Profile, UID_BASE};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -62,33 +51,27 @@ fn main() -> ExitCode {
     judge(compiler)
 }
 
+/// Lines that begin so show that an attempt would have been seen to succeed; they are no breach.
+const CONTROL: &str = "control: ";
+
 fn judge(compiler: &str) -> ExitCode {
     let dir = tempfile::Builder::new()
         .prefix("hostkit-hostile")
         .tempdir()
         .unwrap();
-    for (tree, base) in [("layer", UID_BASE), ("bundle/rootfs", 0)] {
-        build(&dir.path().join(tree), compiler, base);
+    let tree = |name: &str| dir.path().join(name);
+    build(&tree("layer"), compiler, UID_BASE);
+    for bundle in ["bundle", "neighbour"] {
+        build(&tree(bundle).join("rootfs"), compiler, 0);
     }
-    // What is outside, to be reached for: a port, an abstract socket, a process.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let name = format!("hostkit-hostile-{}", std::process::id());
-    let _socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-    let mut outside = Command::new("sleep")
-        .arg("1000")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let words = ["/hostile".to_owned(), port, name, outside.id().to_string()];
+    let outside = Outside::new();
 
-    let ours = under_lauf(dir.path(), &words);
-    let theirs = under_runc(&dir.path().join("bundle"), &words, None);
+    let (ours, reached) = runs::under_lauf(dir.path(), &outside);
+    let under_runc = |profile| runs::under_runc(dir.path(), &outside, &reached, profile);
+    let spec = under_runc(Profile::Spec);
+    let docker = under_runc(Profile::Docker);
     // The back end that calls an OCI runtime gives it our filter in OCI form: it must load, and hold what the filter is for.
-    let profile = lauf_sandbox::seccomp::oci_json();
-    let filtered = under_runc(&dir.path().join("bundle"), &words, Some(profile));
-    outside.kill().unwrap();
-    outside.wait().unwrap();
+    let filtered = under_runc(Profile::OurFilter);
     for name in [
         "bpf",
         "keyctl",
@@ -104,43 +87,70 @@ fn judge(compiler: &str) -> ExitCode {
             "{name} under runc with our filter: {verdict}"
         );
     }
-    compare(&ours, &theirs)
+    let image = fs::read_dir(tree("layer")).unwrap().count();
+    assert_eq!(image, 6, "the container has written through to its image");
+    compare(&ours, [&spec, &docker])
 }
 
 type Verdicts = BTreeMap<String, String>;
 
-fn compare(ours: &Verdicts, theirs: &Verdicts) -> ExitCode {
-    let mut weaker = Vec::new();
-    println!("{:<36} {:<12} {:<12}", "attempt", "lauf", "runc");
-    for (name, runc) in theirs {
-        let lauf = ours.get(name).map_or("no answer", String::as_str);
-        let worse = !lauf.starts_with("denied") && runc.starts_with("denied");
-        let excuse = TOLERATED
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, why)| *why);
-        let note = match (worse, excuse) {
-            (true, None) => "<-- WEAKER",
-            (true, Some(why)) => why,
-            (false, _) if lauf.starts_with("denied") && runc.starts_with("allowed") => "stricter",
-            (false, _) => "",
+fn verdict<'a>(of: &'a Verdicts, name: &str) -> &'a str {
+    // What a search finds is said; what it does not find, is not.
+    let silence = if name.starts_with("found: ") {
+        "denied"
+    } else {
+        "no answer"
+    };
+    of.get(name).map_or(silence, String::as_str)
+}
+
+fn compare(ours: &Verdicts, theirs: [&Verdicts; 2]) -> ExitCode {
+    let mut names: Vec<&String> = ours.keys().chain(theirs[0].keys()).collect();
+    names.extend(theirs[1].keys());
+    names.sort_unstable();
+    names.dedup();
+    let (mut failed, mut stricter, mut broken) = (Vec::new(), 0, Vec::new());
+    println!(
+        "{:<44} {:<12} {:<12} {:<12}",
+        "attempt", "lauf", "runc spec", "docker"
+    );
+    for name in &names {
+        let lauf = verdict(ours, name);
+        let [spec, docker] = theirs.map(|of| verdict(of, name));
+        let held = lauf.starts_with("denied");
+        let note = if name.starts_with(CONTROL) {
+            let peers_lack_it = spec == "no answer" && docker == "no answer";
+            if lauf != "allowed" || !(peers_lack_it || spec == "allowed" && docker == "allowed") {
+                broken.push(name.as_str());
+            }
+            ""
+        } else if !held && [spec, docker].iter().any(|peer| peer.starts_with("denied")) {
+            failed.push(name.as_str());
+            "<-- WEAKER"
+        } else if held && [spec, docker].contains(&"allowed") {
+            stricter += 1;
+            "stricter"
+        } else {
+            ""
         };
-        println!("{name:<36} {lauf:<12} {runc:<12} {note}");
-        if worse && excuse.is_none() {
-            weaker.push(name.as_str());
-        }
+        println!("{name:<44} {lauf:<12} {spec:<12} {docker:<12} {note}");
     }
-    let complete = ours.contains_key("end") && theirs.contains_key("end");
+    let complete = [ours, theirs[0], theirs[1]]
+        .iter()
+        .all(|of| of.contains_key("end"));
     if !complete {
         println!("one of the containers did not come to its end");
     }
-    println!("{} attempts; weaker than runc: {weaker:?}", theirs.len());
     println!(
-        "{} passed, {} failed, 0 skipped",
-        theirs.len() - weaker.len(),
-        weaker.len()
+        "{} attempts; stricter in {stricter}; weaker: {failed:?}; controls that fail: {broken:?}",
+        names.len()
     );
-    if weaker.is_empty() && complete && theirs.len() > 100 {
+    let failures = failed.len() + broken.len() + usize::from(!complete);
+    println!(
+        "{} passed, {failures} failed, 0 skipped",
+        names.len() - failed.len() - broken.len()
+    );
+    if failures == 0 && names.len() > 200 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -169,91 +179,4 @@ fn build(root: &Path, compiler: &str, base: u32) {
     for path in ["", "tmp", "proc", "sys", "dev", "hostile", "hostile-marker"] {
         lchown(root.join(path), Some(base), Some(base)).unwrap();
     }
-}
-
-fn verdicts(text: &str) -> Verdicts {
-    text.lines()
-        .filter_map(|line| line.rsplit_once(": "))
-        .map(|(name, verdict)| (name.to_owned(), verdict.trim().to_owned()))
-        .collect()
-}
-
-fn under_lauf(dir: &Path, words: &[String]) -> Verdicts {
-    let mut settings = KeeperSettings::new(dir.join("state"));
-    settings.pool_size = 1;
-    settings.uid_base = UID_BASE;
-    settings.layer_dirs = vec![dir.to_owned()];
-    let config = KeeperConfig {
-        exe: std::env::current_exe().unwrap(),
-        args: vec!["keeper".to_owned()],
-        settings,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (client, mut events) = KeeperClient::connect_or_spawn(config).await.unwrap();
-        let mut reader = SpoolReader::open(client.spool_dir(), Position::default());
-        let id = InstanceId::new(format!("hostile-{}", std::process::id())).unwrap();
-        let mut spec = ContainerSpec::new(id, vec![dir.join("layer")], words.to_vec());
-        (spec.memory_bytes, spec.pids_max, spec.cpu_millis) = (MEMORY, PIDS, 1000);
-        let _started = client.start(spec).await.unwrap();
-        let mut text = String::new();
-        loop {
-            let event = tokio::time::timeout(Duration::from_secs(120), events.recv()).await;
-            let ended = match event.expect("the container goes on for ever") {
-                Some(KeeperEvent::Exited(_)) | None => true,
-                Some(_) => false,
-            };
-            for entry in reader.read(16 << 20).unwrap() {
-                text.push_str(&String::from_utf8_lossy(&entry.bytes));
-                text.push('\n');
-            }
-            if ended {
-                break;
-            }
-        }
-        client.shutdown().await.unwrap();
-        verdicts(&text)
-    })
-}
-
-fn under_runc(bundle: &Path, words: &[String], seccomp: Option<serde_json::Value>) -> Verdicts {
-    let file = bundle.join("config.json");
-    let _ = fs::remove_file(&file);
-    let spec = Command::new("runc")
-        .arg("spec")
-        .current_dir(bundle)
-        .status()
-        .unwrap();
-    assert!(spec.success());
-    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    // As it is, but for what the program needs to run to its end: arguments, no terminal, a file system to write to, the same limits.
-    config["process"]["args"] = words.into();
-    config["process"]["terminal"] = false.into();
-    config["root"]["readonly"] = false.into();
-    config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": MEMORY });
-    config["linux"]["resources"]["pids"] = serde_json::json!({ "limit": PIDS });
-    if let Some(seccomp) = seccomp {
-        config["linux"]["seccomp"] = seccomp;
-    }
-    fs::write(&file, config.to_string()).unwrap();
-    let id = format!("hostkit-hostile-{}", std::process::id());
-    let output = Command::new("runc")
-        .arg("--root")
-        .arg(bundle.join("state"))
-        .args(["run", "--bundle"])
-        .arg(bundle)
-        .arg(id)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        !text.is_empty(),
-        "runc: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    verdicts(&text)
 }
