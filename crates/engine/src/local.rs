@@ -83,6 +83,13 @@ impl LocalEngine {
         let (keeper, events) = KeeperClient::connect_or_spawn(config.keeper.clone())
             .await
             .map_err(|e| StartError::Host(e.to_string()))?;
+        let pool = config.keeper.settings.pool_size;
+        if keeper.settings().is_some_and(|kept| kept.pool_size != pool) {
+            keeper
+                .configure(pool)
+                .await
+                .map_err(|e| StartError::Host(e.to_string()))?;
+        }
         let prober =
             Prober::start(Arc::clone(&clock)).map_err(|e| StartError::Host(e.to_string()))?;
         let inner = Inner {
@@ -104,6 +111,18 @@ impl LocalEngine {
     #[must_use]
     pub fn gateways(&self) -> Vec<std::net::Ipv4Addr> {
         self.0.keeper().gateways().to_vec()
+    }
+
+    /// The settings that the keeper, made by an earlier server, has otherwise than they were asked for
+    /// now. It keeps them as long as it lives.
+    #[must_use]
+    pub fn kept_settings(&self) -> Vec<lauf_sandbox::Difference> {
+        let wanted = &self.0.config.keeper.settings;
+        let keeper = self.0.keeper();
+        keeper
+            .settings()
+            .map(|kept| kept.differences(wanted))
+            .unwrap_or_default()
     }
 
     /// Where the containers' output is; read it with [`lauf_sandbox::spool::SpoolReader`].

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use lauf_engine::Engine;
 use lauf_model::Clock;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
@@ -20,14 +19,12 @@ use crate::config::GatewayConfig;
 use crate::face::Face;
 use crate::fleet::{Fleet, FleetDeps};
 use crate::listener;
+use crate::listening::Listening;
 use crate::meter::{Collector, RequestSink};
 use crate::route::Routes;
 use crate::thread::{Shared, Thread};
 use crate::tls::CertAuthority;
 use crate::worker::FleetEvents;
-
-/// Connections that may wait to be accepted on one listener.
-const BACKLOG: i32 = 4096;
 
 /// What the gateway works with.
 #[derive(Clone)]
@@ -97,17 +94,21 @@ impl Gateway {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn start(config: GatewayConfig, deps: Deps) -> Result<Self, GatewayError> {
-        let gateway = Self::bind(config, deps)?;
+        let gateway = Self::bind(config, Vec::new(), deps)?;
         gateway.open();
         Ok(gateway)
     }
 
-    /// Binds, but accepts nothing until [`open`](Self::open): who connects waits, so that nobody is told
-    /// 404 while the routes are not there yet.
+    /// Binds, besides what is listened on already, but accepts nothing until [`open`](Self::open): who
+    /// connects waits, so that nobody is told 404 while the routes are not there yet.
     ///
     /// # Errors
     /// When an address cannot be bound, or a thread not be started.
-    pub fn bind(config: GatewayConfig, deps: Deps) -> Result<Self, GatewayError> {
+    pub fn bind(
+        config: GatewayConfig,
+        mut listening: Vec<Listening>,
+        deps: Deps,
+    ) -> Result<Self, GatewayError> {
         let tls = TlsAcceptor::from(Arc::new(deps.certs.server_config()?));
         let fleet = Fleet::new(FleetDeps {
             engine: Arc::clone(&deps.engine),
@@ -127,20 +128,14 @@ impl Gateway {
         });
         let config = &shared.config;
         let count = config.threads.max(1);
-        let mut addresses = Vec::new();
+        for address in &config.listen {
+            listening.push(Listening::on(*address, count)?);
+        }
+        let addresses = listening.iter().map(Listening::address).collect();
         let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
         sockets.resize_with(count, Vec::new);
-        for address in &config.listen {
-            let failed = |source| GatewayError::Listen {
-                address: *address,
-                source,
-            };
-            let actual = probe(*address).map_err(failed)?;
-            for of_thread in &mut sockets {
-                let socket = bind(actual, true).map_err(failed)?;
-                of_thread.push(socket);
-            }
-            addresses.push(actual);
+        for (i, socket) in listening.into_iter().flat_map(|l| l.sockets).enumerate() {
+            sockets[i % count].push(socket);
         }
         let (phase, phases) = watch::channel(Phase::Bound);
         let (finished, done) = mpsc::channel(1);
@@ -177,7 +172,8 @@ impl Gateway {
         self.phase.send_replace(Phase::Open);
     }
 
-    /// The addresses it listens on, in the order of the configuration, with real ports.
+    /// The addresses it listens on, with real ports: those it was given, then those of the
+    /// configuration.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
@@ -206,26 +202,6 @@ impl Gateway {
             let _ = thread.join();
         }
     }
-}
-
-/// Makes sure that nobody else has the address (sharing it among our threads would let them in), and
-/// gives it with the real port.
-fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    bind(address, false)?.local_addr()
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
-    net::sockopt::set_socket_reuseaddr(&socket, true)?;
-    net::sockopt::set_socket_reuseport(&socket, shared)?;
-    net::bind(&socket, &address)?;
-    net::listen(&socket, BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// One thread's life.

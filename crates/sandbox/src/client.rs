@@ -132,6 +132,7 @@ struct Shared {
     gone: AtomicBool,
     keeper_pid: u32,
     gateways: Vec<Ipv4Addr>,
+    settings: Option<Box<KeeperSettings>>,
 }
 
 /// A connection to the keeper. Dropping it leaves the keeper and the instances as they are.
@@ -162,9 +163,7 @@ impl KeeperClient {
         // the other finds it a moment later.
         for attempt in 0_u32..40 {
             match greet(&dir).await {
-                Ok((socket, reader, pid, gateways)) => {
-                    return Self::serve(socket, reader, pid, gateways, &config.settings);
-                }
+                Ok(greeted) => return Self::serve(greeted, &config.settings),
                 Err(Greeting::Version(theirs)) => return Err(KeeperError::Version { theirs }),
                 Err(Greeting::Io(e)) => fault = e,
             }
@@ -188,13 +187,10 @@ impl KeeperClient {
     }
 
     fn serve(
-        socket: UnixStream,
-        reader: FrameReader,
-        keeper_pid: u32,
-        gateways: Vec<Ipv4Addr>,
-        settings: &KeeperSettings,
+        greeted: Greeted,
+        config: &KeeperSettings,
     ) -> Result<(Self, mpsc::Receiver<KeeperEvent>), KeeperError> {
-        let socket = tokio::net::UnixStream::from_std(socket)
+        let socket = tokio::net::UnixStream::from_std(greeted.socket)
             .map_err(|e| KeeperError::Start(format!("watch the keeper's socket: {e}")))?;
         let shared = Arc::new(Shared {
             socket,
@@ -204,15 +200,16 @@ impl KeeperClient {
             pending: Mutex::default(),
             seq: AtomicU64::new(1),
             gone: AtomicBool::new(false),
-            keeper_pid,
-            gateways,
+            keeper_pid: greeted.pid,
+            gateways: greeted.gateways,
+            settings: greeted.settings,
         });
         let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
-        tokio::spawn(run(Arc::clone(&shared), reader, sender));
+        tokio::spawn(run(Arc::clone(&shared), greeted.reader, sender));
         Ok((
             Self {
                 shared,
-                spool_dir: settings.spool_dir(),
+                spool_dir: config.spool_dir(),
             },
             receiver,
         ))
@@ -234,6 +231,13 @@ impl KeeperClient {
     #[must_use]
     pub fn gateways(&self) -> &[Ipv4Addr] {
         &self.shared.gateways
+    }
+
+    /// What the keeper was set up with, which a living one keeps whatever the server asks for now.
+    /// `None` when it is of a version that does not say.
+    #[must_use]
+    pub fn settings(&self) -> Option<&KeeperSettings> {
+        self.shared.settings.as_deref()
     }
 
     /// Whether the keeper has ended.
@@ -469,7 +473,16 @@ enum Greeting {
 }
 
 /// Connects and exchanges greetings, within a second.
-async fn greet(dir: &Path) -> Result<(UnixStream, FrameReader, u32, Vec<Ipv4Addr>), Greeting> {
+/// What a keeper says first, and the way to say more.
+struct Greeted {
+    socket: UnixStream,
+    reader: FrameReader,
+    pid: u32,
+    gateways: Vec<Ipv4Addr>,
+    settings: Option<Box<KeeperSettings>>,
+}
+
+async fn greet(dir: &Path) -> Result<Greeted, Greeting> {
     let dir = dir.to_owned();
     let work = tokio::task::spawn_blocking(move || {
         let dir = File::open(&dir).map_err(Greeting::Io)?;
@@ -488,6 +501,7 @@ async fn greet(dir: &Path) -> Result<(UnixStream, FrameReader, u32, Vec<Ipv4Addr
                     version,
                     pid,
                     gateways,
+                    settings,
                 }) = frame.decode()
                 else {
                     return Err(Greeting::Io(io::Error::other("no greeting")));
@@ -497,7 +511,13 @@ async fn greet(dir: &Path) -> Result<(UnixStream, FrameReader, u32, Vec<Ipv4Addr
                 }
                 io(socket.set_read_timeout(None))?;
                 io(socket.set_nonblocking(true))?;
-                return Ok((socket, reader, pid, gateways));
+                return Ok(Greeted {
+                    socket,
+                    reader,
+                    pid,
+                    gateways,
+                    settings,
+                });
             }
             if reader.fill(&socket).map_err(Greeting::Io)? == 0 {
                 return Err(Greeting::Io(io::ErrorKind::UnexpectedEof.into()));

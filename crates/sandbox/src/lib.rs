@@ -42,5 +42,5 @@ pub use client::{KeeperClient, KeeperError, KeeperEvent, StartError, Started};
 pub use keeper::{KeeperArgs, keeper_main};
 pub use netns::NetNs;
 pub use protocol::{ExitStatus, Exited, FailReason, InstanceInfo, Phases, Usage};
-pub use settings::{KeeperConfig, KeeperSettings, Runtime};
+pub use settings::{Difference, KeeperConfig, KeeperSettings, Runtime};
 pub use spec::{ContainerSpec, InstanceId};

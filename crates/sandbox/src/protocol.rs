@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::KeeperSettings;
 use crate::spec::{ContainerSpec, InstanceId};
 use crate::spool::Position;
 
@@ -99,6 +100,9 @@ pub enum Reply {
         pid: u32,
         /// The host's addresses on the bridges of the instances, when there is egress: where DNS and metadata may listen.
         gateways: Vec<Ipv4Addr>,
+        /// What it was set up with; an older keeper does not say.
+        #[serde(default)]
+        settings: Option<Box<KeeperSettings>>,
     },
     /// The command was executed. Carries one descriptor: the network namespace.
     Started {

@@ -1,5 +1,6 @@
 //! How a keeper is set up: what the server decides once, before the first instance.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,18 @@ pub enum Runtime {
         /// Arguments put before the subcommand, such as `--network=host --ignore-cgroups` for runsc.
         args: Vec<String>,
     },
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("own"),
+            Self::Oci { path, args } => {
+                write!(f, "{}", path.display())?;
+                args.iter().try_for_each(|arg| write!(f, " {arg}"))
+            }
+        }
+    }
 }
 
 /// How instances reach the outside; see [`NetworkConfig`] for what each field means.
@@ -110,6 +123,80 @@ impl KeeperSettings {
     }
 }
 
+/// A setting that a living keeper has otherwise than it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which.
+    pub setting: &'static str,
+    /// As the keeper has it.
+    pub kept: String,
+    /// As it is asked for.
+    pub wanted: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            setting,
+            kept,
+            wanted,
+        } = self;
+        write!(f, "{setting} is {kept}, not {wanted}")
+    }
+}
+
+impl KeeperSettings {
+    /// What a keeper with these settings does otherwise than one with those wanted would. The size of
+    /// the pool is left out, since it can be changed; so is where things are, since a keeper is found
+    /// by that.
+    #[must_use]
+    pub fn differences(&self, wanted: &Self) -> Vec<Difference> {
+        let network = |of: &Self, what: fn(&Egress) -> String| {
+            of.network.as_ref().map_or_else(|| "off".to_owned(), what)
+        };
+        let egress = |of: &Self| network(of, |_| "on".to_owned());
+        let ports = |of: &Self| {
+            network(of, |n| {
+                n.allow_host_ports
+                    .iter()
+                    .map(u16::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            })
+        };
+        let mut all = vec![
+            (
+                "the runtime",
+                self.runtime.to_string(),
+                wanted.runtime.to_string(),
+            ),
+            ("egress", egress(self), egress(wanted)),
+            (
+                "the first user id",
+                self.uid_base.to_string(),
+                wanted.uid_base.to_string(),
+            ),
+            (
+                "the most bytes of unread log",
+                self.spool_max_bytes.to_string(),
+                wanted.spool_max_bytes.to_string(),
+            ),
+        ];
+        if self.network.is_some() && wanted.network.is_some() {
+            let ports_open = "the host's port that instances reach";
+            all.push((ports_open, ports(self), ports(wanted)));
+        }
+        all.into_iter()
+            .filter(|(_, kept, wanted)| kept != wanted)
+            .map(|(setting, kept, wanted)| Difference {
+                setting,
+                kept,
+                wanted,
+            })
+            .collect()
+    }
+}
+
 /// How the server reaches or makes its keeper.
 #[derive(Debug, Clone)]
 pub struct KeeperConfig {
@@ -119,4 +206,51 @@ pub struct KeeperConfig {
     pub args: Vec<String>,
     /// The settings of a keeper that has to be made. A living keeper keeps the settings it was made with.
     pub settings: KeeperSettings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_egress(port: u16) -> KeeperSettings {
+        KeeperSettings {
+            network: Some(Egress {
+                name: "lf12345n".to_owned(),
+                subnet: None,
+                allow_host_ports: vec![port],
+                dns_port: None,
+                metadata_port: None,
+            }),
+            ..KeeperSettings::new(PathBuf::from("/data/keeper"))
+        }
+    }
+
+    fn told(kept: &KeeperSettings, wanted: &KeeperSettings) -> Vec<String> {
+        let all = kept.differences(wanted);
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_living_keeper_has_otherwise_is_named() {
+        let kept = with_egress(8080);
+        assert_eq!(told(&kept, &kept), [""; 0]);
+        let wanted = KeeperSettings {
+            pool_size: 99,
+            state_dir: PathBuf::from("data/keeper"),
+            runtime: Runtime::Oci {
+                path: PathBuf::from("/usr/bin/runsc"),
+                args: vec!["--network=host".to_owned()],
+            },
+            ..with_egress(9090)
+        };
+        assert_eq!(
+            told(&kept, &wanted),
+            [
+                "the runtime is own, not /usr/bin/runsc --network=host",
+                "the host's port that instances reach is 8080, not 9090",
+            ]
+        );
+        let none = KeeperSettings::new(PathBuf::from("/data/keeper"));
+        assert_eq!(told(&none, &kept), ["egress is off, not on"]);
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use lauf_engine::{Engine as _, LocalConfig, LocalEngine};
-use lauf_gateway::{CertAuthority, Gateway, GatewayConfig, Network};
+use lauf_gateway::{CertAuthority, Gateway, GatewayConfig, Listening, Network};
 use lauf_iam::Iam;
 use lauf_image::{Images, ImagesConfig};
 use lauf_model::url::Site;
@@ -54,13 +54,15 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         .with_context(|| format!("cannot make the data folder {}", settings.data.display()))?;
     let _lock = lock(&settings.data)?;
 
-    let mut site = Site {
+    // First of all, so that a taken address is told before anything is made, and so that everything
+    // that is told the port is told the one that port 0 has become.
+    let listening = Listening::on(settings.listen, settings.threads)?;
+    let listen = listening.address();
+    let site = Site {
         scheme: "http".into(),
         domain: settings.domain.clone(),
-        port: Some(settings.listen.port()),
+        port: Some(listen.port()).filter(|port| *port != 80),
     };
-    let listen = reserve(settings.listen)?;
-    site.port = Some(listen.port()).filter(|port| *port != 80);
 
     let iam = Arc::new(Iam::open(&settings.data, &settings.domain)?);
     let store = open_store(&settings.data).await?;
@@ -111,13 +113,11 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     );
     let registry = images.registry_router(Arc::new(face::AdminOnly(Arc::clone(&iam))));
     let mut config = GatewayConfig::new(
-        std::iter::once(listen)
-            .chain(
-                gateways
-                    .iter()
-                    .map(|ip| SocketAddr::from((*ip, listen.port()))),
-            )
-            .filter(|address| *address == listen || !listen.ip().is_unspecified())
+        gateways
+            .iter()
+            .map(|ip| SocketAddr::from((*ip, listen.port())))
+            // An address for all of the machine's takes in theirs.
+            .filter(|_| !listen.ip().is_unspecified())
             .collect(),
         &settings.domain,
     );
@@ -131,6 +131,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         .collect();
     let gateway = Gateway::bind(
         config,
+        vec![listening],
         lauf_gateway::Deps {
             engine: Arc::new(engine.clone()),
             clock: Arc::clone(&clock),
@@ -174,6 +175,13 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         ready_in: clock.monotonic().saturating_sub(begin),
     });
 
+    for kept in engine.kept_settings() {
+        eprintln!(
+            "lauf: warning: the keeper that was running is used, and {kept}; `lauf down` ends it and \
+             its instances, and the next `lauf up` makes one as asked"
+        );
+    }
+
     wait_for_the_end().await?;
     eprintln!("lauf: finishing the requests in flight; instances stay for the next `lauf up`");
     server_file::remove(&settings.data);
@@ -207,15 +215,6 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         );
     }
     Ok(file)
-}
-
-/// Settles what port 0 means before anything is told the port, and finds out early that an address
-/// is taken.
-fn reserve(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let socket = std::net::TcpListener::bind(listen).with_context(|| {
-        format!("cannot listen on {listen}; choose another address with --listen, or end the program that has it")
-    })?;
-    Ok(socket.local_addr()?)
 }
 
 async fn open_store(data: &Path) -> anyhow::Result<Store> {

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use crate::protocol::{Reply, Request, VERSION};
+use crate::settings::KeeperSettings;
 use crate::wire::{FrameReader, FrameWriter};
 
 /// A server that lets more than this pile up does not read; it is cut off and may come back.
@@ -34,6 +35,7 @@ impl Connection {
         socket: UnixStream,
         serial: u64,
         gateways: Vec<Ipv4Addr>,
+        settings: &KeeperSettings,
     ) -> io::Result<Self> {
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
         if peer.uid != rustix::process::geteuid() {
@@ -57,6 +59,7 @@ impl Connection {
                 version: VERSION,
                 pid: std::process::id(),
                 gateways,
+                settings: Some(Box::new(settings.clone())),
             },
             Vec::new(),
         )?;

@@ -30,7 +30,8 @@ impl Keeper {
             .as_ref()
             .map(Network::gateways)
             .unwrap_or_default();
-        let made = Connection::accept(socket, serial, gateways).and_then(|connection| {
+        let made = Connection::accept(socket, serial, gateways, &self.settings);
+        let made = made.and_then(|connection| {
             epoll::add(
                 &self.epoll,
                 &connection.socket,
