@@ -12,7 +12,7 @@ use crate::config::{Credentials, ImagesConfig, RegistryConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, IoContext};
 use crate::manifest::{ConfigFile, Descriptor, Document, Platform};
-use crate::reference::{Reference, is_repository};
+use crate::reference::Reference;
 use crate::remote::{Remote, RemoteRepo, is_loopback};
 use crate::resolve::ResolvedImage;
 use crate::store::blocking;
@@ -150,19 +150,15 @@ impl Images {
 
 /// The repository a name means on the server that `own_hosts` lead to.
 fn repository_for(name: &Reference, own_hosts: &[String]) -> Result<String, ImageError> {
-    let path = match &name.host {
-        Some(host) if !own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) => {
-            format!("{host}/{}", name.path)
-        }
-        _ => name.path.clone(),
-    };
-    if is_repository(&path) {
-        return Ok(path);
-    }
-    Err(ImageError::unsupported(
+    let names = resolve::own_repositories(name, own_hosts);
+    names.into_iter().next().ok_or_else(|| no_room_for(name))
+}
+
+fn no_room_for(name: &Reference) -> ImageError {
+    ImageError::unsupported(
         name,
         "this server cannot hold names of a host with a port; leave the host out",
-    ))
+    )
 }
 
 /// A client of one registry, for the command line: it talks to the running server.
@@ -217,12 +213,24 @@ impl RegistryClient {
         })
     }
 
-    fn repo(&self, name: &Reference) -> Result<RemoteRepo, ImageError> {
-        let path = repository_for(name, &self.own_hosts)?;
-        Ok(RemoteRepo {
+    /// The repositories of that registry that a name may mean, in the order in which a deploy looks
+    /// at them.
+    ///
+    /// # Errors
+    /// `Unsupported` when it can mean none.
+    pub fn repositories(&self, name: &Reference) -> Result<Vec<String>, ImageError> {
+        let names = resolve::own_repositories(name, &self.own_hosts);
+        if names.is_empty() {
+            return Err(no_room_for(name));
+        }
+        Ok(names)
+    }
+
+    fn at(&self, path: String) -> RemoteRepo {
+        RemoteRepo {
             host: self.host.clone(),
             path,
-        })
+        }
     }
 
     /// Sends image number `index` of a bundle and tags it with `name`.
@@ -235,7 +243,7 @@ impl RegistryClient {
         index: usize,
         name: &Reference,
     ) -> Result<ResolvedImage, ImageError> {
-        let repo = self.repo(name)?;
+        let repo = self.at(repository_for(name, &self.own_hosts)?);
         let image = bundle.images.get(index).ok_or_else(|| {
             ImageError::unsupported(name, "the bundle holds no image of that number")
         })?;
@@ -269,21 +277,31 @@ impl RegistryClient {
     /// # Errors
     /// `NotFound`, `WrongPlatform`, `Unauthorized`, `Unreachable`.
     pub async fn base_image(&self, name: &Reference) -> Result<BaseImage, ImageError> {
-        let repo = self.repo(name)?;
+        for path in self.repositories(name)? {
+            if let Some(image) = self.base_image_in(name, self.at(path)).await? {
+                return Ok(image);
+            }
+        }
+        Err(ImageError::NotFound {
+            image: name.to_string(),
+            asked: self.host.clone(),
+        })
+    }
+
+    async fn base_image_in(
+        &self,
+        name: &Reference,
+        repo: RemoteRepo,
+    ) -> Result<Option<BaseImage>, ImageError> {
         let wanted = Platform::host();
         let mut reference = match &name.digest {
             Some(digest) => digest.to_string(),
             None => name.tag_or_default().to_owned(),
         };
         for _ in 0..3 {
-            let found = self
-                .remote
-                .manifest(&repo, &reference)
-                .await?
-                .ok_or_else(|| ImageError::NotFound {
-                    image: name.to_string(),
-                    asked: self.host.clone(),
-                })?;
+            let Some(found) = self.remote.manifest(&repo, &reference).await? else {
+                return Ok(None);
+            };
             match Document::parse(name, &found.bytes)? {
                 Document::Index(index) => {
                     reference = index.select(&name.to_string(), &wanted)?.digest.to_string();
@@ -297,11 +315,11 @@ impl RegistryClient {
                         ImageError::unsupported(name, format!("its config is not valid: {e}"))
                     })?;
                     resolve::check_platform(&name.to_string(), &config, &wanted)?;
-                    return Ok(BaseImage {
+                    return Ok(Some(BaseImage {
                         config,
                         layers: manifest.layers,
                         repo: repo.path,
-                    });
+                    }));
                 }
             }
         }

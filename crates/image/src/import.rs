@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -20,6 +20,9 @@ use crate::unpack::decompress;
 
 const MAX_ENTRIES: usize = 100_000;
 const MAX_LINKS: usize = 8;
+/// What to give instead of a file that is no image.
+const ACCEPTED: &str = "give an OCI layout (a folder with an index.json, or a tar of one) or the \
+    file that `docker save` writes, as they are or compressed with gzip or zstd";
 
 /// Reads all images of an OCI layout (folder, `.tar`, `.tar.gz`, `.tar.zst`) or a `docker save` file.
 /// Blocks.
@@ -46,10 +49,17 @@ pub fn import(path: &Path, limits: &Limits) -> Result<Bundle, ImageError> {
     } else if let Some(manifest) = reader.source.find("manifest.json") {
         reader.docker(&manifest)?
     } else {
-        return Err(ImageError::unsupported(
-            &reader.shown,
-            "it is neither an OCI layout (index.json) nor a docker archive (manifest.json)",
-        ));
+        let why = match &reader.source {
+            Source::Folder(_) => format!(
+                "the folder holds no index.json; {ACCEPTED}. An image of the folder's own files is \
+                 made by `lauf image pack`"
+            ),
+            Source::Archive { .. } => format!(
+                "it is a tar, but holds neither an index.json nor a manifest.json, so it may be a \
+                 file system alone, such as `docker export` writes; {ACCEPTED}"
+            ),
+        };
+        return Err(ImageError::unsupported(&reader.shown, why));
     };
     let dir = match reader.source {
         Source::Archive { dir, .. } => Some(dir),
@@ -76,15 +86,33 @@ impl Source {
     fn unpack(path: &Path, limits: &Limits) -> Result<Self, ImageError> {
         let file = File::open(path).doing("open", path)?;
         let shown = path.display().to_string();
-        let plain = decompress(&shown, BufReader::with_capacity(256 * 1024, file))?;
+        let mut file = BufReader::with_capacity(256 * 1024, file);
+        let known = known_form(file.fill_buf().doing("read", path)?);
+        let plain = decompress(&shown, file)?;
         let dir = TempDir::new().map_err(|e| ImageError::storage("make a temporary folder", e))?;
         let (mut files, mut links) = (HashMap::new(), HashMap::new());
         // One byte more than allowed tells "too much" from "just enough".
         let mut tar = TarReader::new(plain.take(limits.max_image_unpacked.saturating_add(1)));
         let bad = |e: &dyn std::fmt::Display| {
-            ImageError::unsupported(&shown, format!("it cannot be read as a tar: {e}"))
+            ImageError::unsupported(
+                &shown,
+                format!("it is a tar that is cut short or damaged: {e}"),
+            )
         };
-        while let Some(entry) = tar.next_entry().map_err(|e| bad(&e))? {
+        let no_tar = || {
+            let form = known.unwrap_or("no tar");
+            ImageError::unsupported(&shown, format!("it is {form}; {ACCEPTED}"))
+        };
+        let mut first = true;
+        loop {
+            let entry = match tar.next_entry() {
+                Ok(Some(entry)) => entry,
+                Ok(None) if first && known.is_some() => return Err(no_tar()),
+                Ok(None) => break,
+                Err(_) if first => return Err(no_tar()),
+                Err(error) => return Err(bad(&error)),
+            };
+            first = false;
             if files.len() + links.len() >= MAX_ENTRIES {
                 return Err(ImageError::TooLarge {
                     what: shown,
@@ -144,6 +172,23 @@ impl Source {
             }
         }
     }
+}
+
+/// What a file that begins so is, when it is one of those that people give by mistake.
+fn known_form(head: &[u8]) -> Option<&'static str> {
+    const FORMS: [(&[u8], &str); 6] = [
+        (b"\x7fELF", "a program"),
+        (b"PK\x03\x04", "a zip file"),
+        (b"BZh", "compressed with bzip2"),
+        (b"\xfd7zXZ", "compressed with xz"),
+        (b"{", "JSON"),
+        (b"FROM ", "a Dockerfile"),
+    ];
+    if head.is_empty() {
+        return Some("empty");
+    }
+    let form = FORMS.iter().find(|(magic, _)| head.starts_with(magic));
+    form.map(|(_, form)| *form)
 }
 
 /// A name without `.`, with `..` resolved by text; `None` when it leads out or is not UTF-8.

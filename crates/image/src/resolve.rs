@@ -73,62 +73,58 @@ pub(crate) fn is_google_registry(host: &str) -> bool {
     host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with("-docker.pkg.dev")
 }
 
+/// Docker Hub under the one of its names that we use.
+fn canonical(host: &str) -> &str {
+    match host {
+        "index.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+/// The path of a repository on a registry: Docker Hub keeps short names under `library`.
+fn path_at(host: &str, path: &str) -> String {
+    if host == "docker.io" && !path.contains('/') {
+        format!("library/{path}")
+    } else {
+        path.to_owned()
+    }
+}
+
+/// The repositories of ours that a name may mean, in the order in which they are looked at. What is
+/// pushed under the name goes to the first.
+pub(crate) fn own_repositories(reference: &Reference, own_hosts: &[String]) -> Vec<String> {
+    let path = &reference.path;
+    let under = |host: &str| format!("{host}/{}", path_at(host, path));
+    let mut names = match reference.host.as_deref() {
+        None => vec![path.clone(), under("docker.io")],
+        Some(host) if own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) => {
+            vec![path.clone()]
+        }
+        Some(host) => vec![under(canonical(host))],
+    };
+    names.retain(|name| is_repository(name));
+    names
+}
+
 /// Where to look for `reference`, in order.
 pub(crate) fn places(
     reference: &Reference,
     own_hosts: &[String],
     short_name_registries: &[String],
 ) -> Vec<Place> {
-    let own = |name: String| is_repository(&name).then_some(Place::Own(name));
-    let hub_path = |path: &str| {
-        if path.contains('/') {
-            path.to_owned()
-        } else {
-            format!("library/{path}")
-        }
+    let own = own_repositories(reference, own_hosts);
+    let hosts = match reference.host.as_deref() {
+        None => short_name_registries.iter().map(String::as_str).collect(),
+        Some(host) if own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) => vec![],
+        Some(host) => vec![canonical(host)],
     };
-    let remote = |host: &str, path: &str| {
-        let path = if host == "docker.io" {
-            hub_path(path)
-        } else {
-            path.to_owned()
-        };
+    let remote = hosts.into_iter().map(|host| {
         Place::Remote(RemoteRepo {
             host: host.to_owned(),
-            path,
+            path: path_at(host, &reference.path),
         })
-    };
-    match reference.host.as_deref() {
-        None => {
-            let mut all = vec![Place::Own(reference.path.clone())];
-            all.extend(own(format!("docker.io/{}", hub_path(&reference.path))));
-            all.extend(
-                short_name_registries
-                    .iter()
-                    .map(|host| remote(host, &reference.path)),
-            );
-            all
-        }
-        Some(host) if own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) => {
-            vec![Place::Own(reference.path.clone())]
-        }
-        Some(host) => {
-            let host = if host == "index.docker.io" {
-                "docker.io"
-            } else {
-                host
-            };
-            let path = if host == "docker.io" {
-                hub_path(&reference.path)
-            } else {
-                reference.path.clone()
-            };
-            own(format!("{host}/{path}"))
-                .into_iter()
-                .chain([remote(host, &path)])
-                .collect()
-        }
-    }
+    });
+    own.into_iter().map(Place::Own).chain(remote).collect()
 }
 
 impl Images {

@@ -246,3 +246,86 @@ fn options_that_make_no_sense_are_refused() {
     }
     assert!(pack_directory(&dir.path().join("none"), &PackOptions::default()).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_spelling_of_a_name_leads_a_push_and_a_deploy_to_the_same_repository() {
+    let registry = Registry::start().await;
+    let work = tempfile::tempdir().unwrap();
+    std::fs::write(work.path().join("x"), "x").unwrap();
+    let bundle = pack_directory(work.path(), &options()).unwrap();
+    let client = RegistryClient::new(&registry.address.to_string(), None).unwrap();
+    let own = format!("{}/own/app:1", registry.address);
+    for (written, kept) in [
+        ("app:1", "app"),
+        ("team/app:1", "team/app"),
+        ("docker.io/app:1", "docker.io/library/app"),
+        ("index.docker.io/team/app:1", "docker.io/team/app"),
+        ("gcr.io/p/app:1", "gcr.io/p/app"),
+        ("us-docker.pkg.dev/p/r/app:1", "us-docker.pkg.dev/p/r/app"),
+        (own.as_str(), "own/app"),
+    ] {
+        let written = name(written);
+        let pushed = client.push(&bundle, 0, &written).await.unwrap();
+        assert_eq!(client.repositories(&written).unwrap()[0], kept);
+        let resolved = registry.images.resolve(&written).await.unwrap();
+        assert_eq!(resolved.digest, pushed.digest, "{written}");
+    }
+    // What is here under Docker Hub's name is found by its short one, as a base too.
+    let hub = pack_directory(work.path(), &PackOptions::default()).unwrap();
+    let pushed = client.push(&hub, 0, &name("docker.io/base")).await.unwrap();
+    let short = registry.images.resolve(&name("base")).await.unwrap();
+    assert_eq!(short.digest, pushed.digest);
+    client.base_image(&name("base")).await.unwrap();
+
+    let elsewhere = client.repositories(&name("example.com:5000/app"));
+    assert!(
+        elsewhere
+            .unwrap_err()
+            .to_string()
+            .contains("leave the host out")
+    );
+}
+
+#[test]
+fn a_file_that_is_no_image_is_named_for_what_it_is() {
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| work.path().join(name);
+    std::fs::create_dir(at("folder")).unwrap();
+    for (file, content) in [
+        ("empty", &b""[..]),
+        ("program", b"\x7fELF\x02\x01\x01"),
+        ("zip", b"PK\x03\x04 and more"),
+        ("json", b"{\"schemaVersion\": 2}"),
+        ("words", &b"these are words, nothing else. ".repeat(40)),
+        ("zeros", &[0; 4096]),
+    ] {
+        std::fs::write(at(file), content).unwrap();
+    }
+    let tar = |to: &str, what: &str| {
+        let at = work.path().to_str().unwrap();
+        let done = std::process::Command::new("tar")
+            .args(["-C", at, "-cf", &format!("{at}/{to}"), what])
+            .status();
+        assert!(done.unwrap().success());
+    };
+    tar("tar", "words");
+    let whole = std::fs::read(at("tar")).unwrap();
+    std::fs::write(at("cut"), &whole[..700]).unwrap();
+    for (file, what) in [
+        ("folder", "the folder holds no index.json"),
+        ("empty", "it is empty"),
+        ("program", "it is a program"),
+        ("zip", "it is a zip file"),
+        ("json", "it is JSON"),
+        ("words", "it is no tar"),
+        ("zeros", "neither an index.json nor a manifest.json"),
+        ("tar", "neither an index.json nor a manifest.json"),
+        ("cut", "cut short or damaged"),
+    ] {
+        let error = import(&at(file), &Limits::default()).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, ImageError::Unsupported { .. }), "{text}");
+        assert!(text.contains(what), "{file}: {text}");
+        assert!(file == "cut" || text.contains("docker save"), "{text}");
+    }
+}

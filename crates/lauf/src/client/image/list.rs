@@ -1,14 +1,13 @@
 //! `lauf image list` and `lauf image delete`, over the distribution specification's protocol.
 
-use ::http::Method;
+use ::http::{Method, StatusCode};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use lauf_image::Reference;
 use serde_json::{Value, json};
 
-use super::reference;
-use crate::client::connect::is_loopback;
-use crate::client::http::{Api, Face};
+use super::{reference, registry};
+use crate::client::http::{Api, Face, refused_with};
 use crate::client::output::{Cell, Out};
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -29,7 +28,7 @@ pub(crate) struct ListArgs {
 /// Arguments of `lauf image delete`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lauf image delete hello:v1            the tag\n  lauf image delete hello@sha256:...    the image and all its tags"
+    after_help = "Examples:\n  lauf image delete hello:v1            the tag\n  lauf image delete hello@sha256:...    the image and all its tags\n  lauf image delete us-docker.pkg.dev/p/r/hello:v1   names as in a deploy"
 )]
 pub(crate) struct DeleteArgs {
     /// The image, with a tag or a digest
@@ -38,16 +37,20 @@ pub(crate) struct DeleteArgs {
 
 /// Runs `lauf image list`.
 pub(super) async fn list(api: &Api, out: &Out, args: &ListArgs) -> Result<()> {
-    let repositories = match &args.repository {
-        Some(name) => vec![repository(api, &reference(name)?)],
-        None => pages(api, &["_catalog"], "repositories").await?,
-    };
     let mut images = Vec::new();
-    for repository in &repositories {
-        let path = parts(repository, &["tags", "list"]);
-        for tag in pages(api, &path, "tags").await? {
-            let digest = digest(api, repository, &tag).await?;
-            images.push(json!({"repository": repository, "tag": tag, "digest": digest}));
+    match &args.repository {
+        Some(name) => {
+            let name = reference(name)?;
+            first_found(api, &name, async |repository| {
+                images.extend(tags(api, repository).await?);
+                Ok(())
+            })
+            .await?;
+        }
+        None => {
+            for repository in pages(api, &["_catalog"], "repositories").await? {
+                images.extend(tags(api, &repository).await?);
+            }
         }
     }
     if out.structured(&Value::from(images.clone()))? {
@@ -82,29 +85,45 @@ pub(super) async fn delete(api: &Api, out: &Out, args: &DeleteArgs) -> Result<()
             args.image
         ),
     };
-    let repository = repository(api, &image);
-    let path = parts(&repository, &["manifests", &which]);
-    let path: Vec<&str> = [&["v2"], path.as_slice()].concat();
-    api.call(Method::DELETE, Face::Native, &path, &[], None)
-        .await?;
+    first_found(api, &image, async |repository| {
+        let path = parts(repository, &["manifests", &which]);
+        let path: Vec<&str> = [&["v2"], path.as_slice()].concat();
+        api.call(Method::DELETE, Face::Native, &path, &[], None)
+            .await
+            .map(drop)
+    })
+    .await?;
     out.note(&format!("Deleted {}.", args.image));
     Ok(())
 }
 
-/// The repository a name stands for on the server: names of other registries are kept whole.
-fn repository(api: &Api, image: &Reference) -> String {
-    let server = api.server();
-    let own = image.host.as_deref().is_some_and(|host| {
-        let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
-        let local = matches!(name, "localhost" | "127.0.0.1" | "[::1]") && is_loopback(server);
-        port.parse().ok() == server.port_or_known_default()
-            && (local || Some(name) == server.host_str())
-    });
-    if own {
-        image.path.clone()
-    } else {
-        image.name()
+/// Does something in the repository that a name means: the first of those a deploy would look at in
+/// which there is such a thing.
+async fn first_found(
+    api: &Api,
+    image: &Reference,
+    mut work: impl AsyncFnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let mut missing = None;
+    for repository in registry(api)?.repositories(image)? {
+        match work(&repository).await {
+            Err(error) if refused_with(&error, StatusCode::NOT_FOUND) => {
+                missing.get_or_insert(error);
+            }
+            done => return done,
+        }
     }
+    missing.map_or(Ok(()), Err)
+}
+
+/// The tags of a repository, as JSON for people's tools.
+async fn tags(api: &Api, repository: &str) -> Result<Vec<Value>> {
+    let mut images = Vec::new();
+    for tag in pages(api, &parts(repository, &["tags", "list"]), "tags").await? {
+        let digest = digest(api, repository, &tag).await?;
+        images.push(json!({"repository": repository, "tag": tag, "digest": digest}));
+    }
+    Ok(images)
 }
 
 fn parts<'a>(repository: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
