@@ -78,6 +78,9 @@ def expect(what, got, wanted):
 def story(gcloud, image, folder, bad_image):
     """A service's life, command by command."""
     gcloud.run("run services describe hello", fails="Cannot find service")
+    # A new service with something that is refused, and without a word on who may call it.
+    gcloud.run(f"run deploy hello --image={image} --session-affinity", fails="[Ss]ession affinity")
+    gcloud.run("run services describe hello", fails="Cannot find service")
     gcloud.run(f"run deploy hello --image={image} --allow-unauthenticated --set-env-vars=A=1")
     hello = gcloud.json("run services describe hello")
     conditions = {c["type"]: c["status"] for c in hello["status"]["conditions"]}

@@ -435,6 +435,10 @@ async fn a_policy_is_set_got_and_tested() {
     let path = format!("{one}:testIamPermissions");
     let (_, body) = p.call("POST", OWN, &path, Some(&asked)).await;
     assert_eq!(body, asked);
+    // gcloud asks before it makes a service.
+    let path = format!("{V2}/not-there-yet:testIamPermissions");
+    let (_, body) = p.call("POST", OWN, &path, Some(&asked)).await;
+    assert_eq!(body, asked);
 }
 
 #[tokio::test]

@@ -136,9 +136,7 @@ async fn located(
                 ("POST", "setIamPolicy") => {
                     reply::ok(&iam::set_policy(api, &key, &ask.json()?).await?)
                 }
-                ("POST", "testIamPermissions") => {
-                    reply::ok(&iam::test_permissions(api, &key, &ask.json()?).await?)
-                }
+                ("POST", "testIamPermissions") => reply::ok(&iam::test_permissions(&ask.json()?)?),
                 _ => Err(ask.no_such_path()),
             }
         }

@@ -91,8 +91,8 @@ async fn dispatch(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply, Status> 
             ("POST", Some((name, "setIamPolicy"))) => {
                 reply::ok(&iam::set_policy(api, &key(name), &ask.json()?).await?)
             }
-            ("POST", Some((name, "testIamPermissions"))) => {
-                reply::ok(&iam::test_permissions(api, &key(name), &ask.json()?).await?)
+            ("POST", Some((_, "testIamPermissions"))) => {
+                reply::ok(&iam::test_permissions(&ask.json()?)?)
             }
             _ => Err(ask.no_such_path()),
         },
