@@ -338,6 +338,8 @@ impl Serialize for LogEntry {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("insertId", &self.insert_id)?;
         match &self.payload {
+            // The log of a request that went well has nothing to add to the request itself.
+            Payload::Text(text) if text.is_empty() && self.http_request.is_some() => {}
             Payload::Text(text) => map.serialize_entry("textPayload", text)?,
             Payload::Json(fields) => map.serialize_entry("jsonPayload", fields)?,
         }

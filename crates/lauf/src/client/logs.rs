@@ -231,7 +231,8 @@ pub(crate) fn line(entry: &Value, coloured: bool) -> String {
     let revision = text(entry, "/resource/labels/revision_name");
     let said = said(entry);
     if !coloured {
-        return format!("{time} {word:<8} {revision}  {said}");
+        let line = format!("{time} {word:<8} {revision}  {said}");
+        return line.trim_end().to_owned();
     }
     let colour = match severity {
         "ERROR" | "CRITICAL" | "ALERT" | "EMERGENCY" => "31",
@@ -287,11 +288,13 @@ fn said(entry: &Value) -> String {
         .collect()
 }
 
-/// `0.000408500s` as people say it: `0.4ms`.
+/// `0.000408500s` as people say it: `0.4ms`, two or three digits that say something.
 fn latency(text: &str) -> String {
     let seconds = text.strip_suffix('s').and_then(|t| t.parse::<f64>().ok());
     match seconds {
-        Some(seconds) if seconds < 1.0 => format!("{:.1}ms", seconds * 1000.0),
+        // The limits are those at which rounding adds a digit.
+        Some(seconds) if seconds < 0.009_95 => format!("{:.1}ms", seconds * 1000.0),
+        Some(seconds) if seconds < 0.999_5 => format!("{:.0}ms", seconds * 1000.0),
         Some(seconds) => format!("{seconds:.2}s"),
         None => text.to_owned(),
     }
@@ -309,12 +312,37 @@ mod tests {
         assert!(line.ends_with("ERROR    r-1  bad \u{fffd}[2J"), "{line}");
         let request = json!({"httpRequest": {"requestMethod": "GET", "status": 200,
             "latency": "0.012s", "requestUrl": "http://x/"}});
-        assert_eq!(said(&request), "GET 200 12.0ms http://x/");
+        assert_eq!(said(&request), "GET 200 12ms http://x/");
         assert_eq!(said(&json!({"jsonPayload": {"message": "m"}})), "m");
         assert_eq!(
             said(&json!({"jsonPayload": {"message": "m", "a": 1}})),
             "m {\"a\":1}"
         );
+    }
+
+    #[test]
+    fn latencies_are_short() {
+        for (written, shown) in [
+            ("0.000408500s", "0.4ms"),
+            ("0.009949999s", "9.9ms"),
+            ("0.009960s", "10ms"),
+            ("0.2504s", "250ms"),
+            ("0.999600s", "1.00s"),
+            ("61.5s", "61.50s"),
+            ("3600s", "3600.00s"),
+            ("", ""),
+        ] {
+            assert_eq!(latency(written), shown, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_words_ends_with_what_is_known() {
+        let entry = json!({"timestamp": "x", "textPayload": "",
+            "resource": {"labels": {"revision_name": "r-1"}}});
+        assert_eq!(line(&entry, false), "x          r-1");
+        let nothing = json!({"timestamp": "x", "textPayload": ""});
+        assert_eq!(line(&nothing, false), "x");
     }
 
     #[test]
