@@ -5,7 +5,13 @@
  *   /        200 with the value of TEXT
  *   /info    200 with {"id", "revision", "round", "served", "uptime_ms"}; id is new with each process
  *   /eat     takes memory until somebody stops it
+ *   /live    200, or 503 after SIGUSR2
+ *   /ready   200, or 503 after SIGUSR1, until the next one
+ *   /started 503 to the first REFUSALS requests, then 200
+ *
+ * SIGHUP makes it deaf: it listens no more.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -25,6 +31,7 @@ static char heads[CONNECTIONS + 1][HEAD];
 static int filled[CONNECTIONS + 1];
 static long served;
 static struct timespec start;
+static volatile sig_atomic_t sick, unready, deaf;
 
 static const char *variable(const char *name) {
     const char *value = getenv(name);
@@ -60,6 +67,11 @@ static void flood(void) {
 static int answer(int fd, const char *head) {
     char body[1024], text[2048];
     struct timespec now;
+    const char *status = "200 OK";
+    static long refused;
+    if ((strncmp(head, "GET /live", 9) == 0 && sick) || (strncmp(head, "GET /ready", 10) == 0 && unready) ||
+        (strncmp(head, "GET /started", 12) == 0 && refused++ < atol(variable("REFUSALS"))))
+        status = "503 Service Unavailable";
     clock_gettime(CLOCK_MONOTONIC, &now);
     long uptime = (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
     served++;
@@ -72,8 +84,8 @@ static int answer(int fd, const char *head) {
         snprintf(body, sizeof body, "%s", variable("TEXT"));
     /* A body is not read here, so what follows it cannot be told from it. */
     int close_after = strncmp(head, "GET ", 4) != 0;
-    int n = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n%s",
-                     strlen(body), close_after ? "Connection: close\r\n" : "", body);
+    int n = snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n%s",
+                     status, strlen(body), close_after ? "Connection: close\r\n" : "", body);
     return write(fd, text, n) == n && !close_after;
 }
 
@@ -86,8 +98,18 @@ static void serve(int port) {
         exit(1);
     }
     sockets[0] = (struct pollfd){.fd = listener, .events = POLLIN};
+    /* The signal is let in only while it waits, so that none is missed between the look and the wait. */
+    sigset_t hangup, none;
+    sigemptyset(&none);
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    sigprocmask(SIG_BLOCK, &hangup, NULL);
     for (;;) {
-        if (poll(sockets, open, -1) < 0)
+        if (deaf && sockets[0].fd >= 0) {
+            close(sockets[0].fd);
+            sockets[0].fd = -1;
+        }
+        if (ppoll(sockets, open, NULL, &none) < 0)
             continue;
         for (int i = 1; i < open; i++) {
             if (!sockets[i].revents)
@@ -111,7 +133,7 @@ static void serve(int port) {
                 i--;
             }
         }
-        if (sockets[0].revents && open <= CONNECTIONS) {
+        if (sockets[0].fd >= 0 && sockets[0].revents && open <= CONNECTIONS) {
             int fd = accept(listener, NULL, NULL);
             if (fd >= 0) {
                 sockets[open] = (struct pollfd){.fd = fd, .events = POLLIN};
@@ -126,11 +148,28 @@ static void stop(int signal) {
     _exit(0);
 }
 
+static void turn(int signal) {
+    switch (signal) {
+    case SIGHUP:
+        deaf = 1;
+        break;
+    case SIGUSR1:
+        unready = !unready;
+        break;
+    case SIGUSR2:
+        sick = 1;
+        break;
+    }
+}
+
 int main(void) {
     const char *mode = variable("MODE");
     clock_gettime(CLOCK_MONOTONIC, &start);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGTERM, strcmp(mode, "ignores-term") == 0 ? SIG_IGN : stop);
+    signal(SIGHUP, turn);
+    signal(SIGUSR1, turn);
+    signal(SIGUSR2, turn);
     if (strcmp(mode, "exits") == 0) {
         puts("cannot find my settings");
         return 3;

@@ -235,12 +235,13 @@ class Platform:
         """One request to a service, or to the host of one, as the administrator."""
         return fetch(self.port, host, path, timeout=timeout, headers={"Authorization": f"Bearer {self.token}"})
 
-    def create(self, name, container, **template):
-        """Creates a service through the v1 API, which knows more fields than the command line."""
+    def create(self, name, container, least=0, most=100, **template):
+        """Creates a service through the v1 API, which knows more fields than the command line; so many instances."""
+        scale = {"autoscaling.knative.dev/minScale": str(least), "autoscaling.knative.dev/maxScale": str(most)}
         answer = self.api("POST", "/apis/serving.knative.dev/v1/namespaces/demo/services", {
             "apiVersion": "serving.knative.dev/v1", "kind": "Service",
             "metadata": {"name": name, "namespace": "demo"},
-            "spec": {"template": {"spec": {"containers": [container], **template}}},
+            "spec": {"template": {"metadata": {"annotations": scale}, "spec": {"containers": [container], **template}}},
         })
         if answer.status not in (200, 201):
             raise Failed(f"creating {name}: {answer}")

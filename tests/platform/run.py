@@ -23,49 +23,14 @@ import threading
 import time
 import traceback
 
+import health
 from platform_under_test import LAUF, Failed, Load, Platform, alive, until
+from telling import TALLY, expect, failed, passed, skipped, step
 
 KILLS = 10
 # How long the platform may take to be back. Generous: the machine may be busy with other things.
 RECOVERY = 20
 APP = pathlib.Path()
-TALLY = {"passed": 0, "failed": 0, "skipped": 0}
-
-
-def passed(what):
-    """Counts one that is as it should be."""
-    TALLY["passed"] += 1
-    print(f"ok   {what}", flush=True)
-
-
-def failed(what, why):
-    """Counts one that is not."""
-    TALLY["failed"] += 1
-    print(f"FAIL {what}: {' '.join(str(why).split())[:1200]}", flush=True)
-
-
-def skipped(what, why):
-    """Counts one that cannot be told here."""
-    TALLY["skipped"] += 1
-    print(f"SKIP {what}: {why}", flush=True)
-
-
-@contextlib.contextmanager
-def step(what):
-    """One thing that can be right or wrong by itself."""
-    began = time.monotonic()
-    try:
-        yield
-    except (Failed, OSError, KeyError, ValueError, subprocess.TimeoutExpired) as error:
-        failed(what, error if isinstance(error, Failed) else traceback.format_exc(limit=3))
-    else:
-        passed(f"{what} ({time.monotonic() - began:.1f} s)")
-
-
-def expect(what, got, wanted):
-    """Compares, with words for the one who reads the failure."""
-    if got != wanted:
-        raise Failed(f"{what}: got {got!r}, wanted {wanted!r}")
 
 
 def hello(platform, *words):
@@ -550,7 +515,14 @@ def both_killed(platform):
     os.kill(keeper, 9)
 
 
-STORIES = [zero, server_killed, keeper_killed, killed_in_deploys, bad_apps, bad_clients, traffic, purge]
+def probes():
+    """Probes: an app that turns unhealthy is replaced, one that is not ready gets no requests, one that is slow is waited for."""
+    with Platform() as platform:
+        platform.pack("app", APP)
+        health.tell(platform)
+
+
+STORIES = [zero, server_killed, keeper_killed, killed_in_deploys, bad_apps, bad_clients, traffic, probes, purge]
 
 
 def main():
