@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Drives the unmodified google-cloud-run client of PyPI, over REST, against the API alone.
+"""Drives the unmodified google-cloud-run client of PyPI, over REST and over gRPC, against the API alone.
 
     tests/sdk/run.py SERVE_EXAMPLE
 
@@ -12,9 +12,11 @@ import sys
 import time
 import traceback
 
+import grpc
 from google.api_core import exceptions
 from google.auth.exceptions import RefreshError
 from google.cloud import run_v2
+from google.longrunning import operations_pb2
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.oauth2.credentials import Credentials
 from google.protobuf import duration_pb2, field_mask_pb2
@@ -27,7 +29,10 @@ GA = 4
 
 
 class Server:
-    """The API on a free port of loopback."""
+    """The API on a free port of loopback, and clients of it over one transport."""
+
+    def __init__(self, transport):
+        self.transport = transport
 
     def __enter__(self):
         with socket.socket() as free:
@@ -36,7 +41,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.argv[1], f"127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True
         )
-        self.endpoint = f"http://127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{port}"
         # The token is printed once the port is open.
         self.token = self.process.stdout.readline().strip()
         return self
@@ -47,11 +52,28 @@ class Server:
 
     def client(self, kind):
         """A client as its users make it, but for the address and the token."""
-        return kind(
-            credentials=Credentials(token=self.token),
-            client_options={"api_endpoint": self.endpoint},
-            transport="rest",
+        if self.transport == "rest":
+            return kind(
+                credentials=Credentials(token=self.token),
+                client_options={"api_endpoint": f"http://{self.address}"},
+                transport="rest",
+            )
+        # gRPC sends credentials through TLS alone, so the token goes as what it becomes there.
+        channel = grpc.intercept_channel(
+            grpc.insecure_channel(self.address), Bearer(self.token)
         )
+        return kind(transport=kind.get_transport_class("grpc")(channel=channel))
+
+
+class Bearer(grpc.UnaryUnaryClientInterceptor):
+    """Adds the token to each call."""
+
+    def __init__(self, token):
+        self.header = ("authorization", f"Bearer {token}")
+
+    def intercept_unary_unary(self, continuation, details, request):
+        details = details._replace(metadata=[*(details.metadata or ()), self.header])
+        return continuation(details, request)
 
 
 def expect(true, what):
@@ -173,6 +195,47 @@ def allow_missing(server):
     expect(services.get_service(name=other.name).uid, other.name)
 
 
+def masks(server):
+    """a mask with a path that is none fails; one with * replaces everything"""
+    services = server.client(run_v2.ServicesClient)
+    got = services.get_service(name=NAME)
+    request = run_v2.UpdateServiceRequest(
+        service=got, update_mask=field_mask_pb2.FieldMask(paths=["nonsense"])
+    )
+    error = fails(exceptions.BadRequest, lambda: services.update_service(request=request))
+    expect("nonsense" in error.message, error)
+    request.update_mask = field_mask_pb2.FieldMask(paths=["labels.team", "labels.other"])
+    request.service.labels = {"other": "b"}
+    now = services.update_service(request=request).result(timeout=WAIT)
+    expect(dict(now.labels) == {"other": "b"} and now.description == got.description, now)
+    request.update_mask = field_mask_pb2.FieldMask(paths=["*"])
+    request.service = got
+    request.service.etag = ""
+    now = services.update_service(request=request).result(timeout=WAIT)
+    expect(now.labels == got.labels and now.template == got.template, now)
+
+
+def split(server):
+    """traffic between two revisions, each with a tag"""
+    services, revisions = server.client(run_v2.ServicesClient), server.client(run_v2.RevisionsClient)
+    service = services.get_service(name=NAME)
+    names = sorted(r.name.rsplit("/")[-1] for r in revisions.list_revisions(parent=NAME))[:2]
+    by_name = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
+    service.traffic = [
+        run_v2.TrafficTarget(type_=by_name, revision=name, percent=percent, tag=tag)
+        for name, percent, tag in zip(names, (90, 10), ("blue", "green"))
+    ]
+    now = services.update_service(service=service).result(timeout=WAIT)
+    expect([(t.revision, t.percent, t.tag) for t in now.traffic_statuses]
+           == [(names[0], 90, "blue"), (names[1], 10, "green")], now.traffic_statuses)
+    expect(all("---" in t.uri for t in now.traffic_statuses), now.traffic_statuses)
+    now.traffic[1].percent = 20
+    error = fails(exceptions.BadRequest, lambda: services.update_service(service=now))
+    expect("traffic" in error.message, error)
+    now.traffic = wanted().traffic
+    services.update_service(service=now).result(timeout=WAIT)
+
+
 def lists(server):
     """list services and revisions, page by page"""
     services = server.client(run_v2.ServicesClient)
@@ -184,7 +247,7 @@ def lists(server):
     found = list(revisions.list_revisions(
         request=run_v2.ListRevisionsRequest(parent=NAME, page_size=1)
     ))
-    expect(len(found) == 3, [r.name for r in found])
+    expect(len(found) >= 3, [r.name for r in found])
     one = revisions.get_revision(name=found[0].name)
     expect(one == found[0], one)
     expect("@sha256:" in one.containers[0].image, one)
@@ -229,7 +292,11 @@ def operations(server):
     operation = services.update_service(service=services.get_service(name=NAME))
     name = operation.operation.name
     expect(services.get_operation({"name": name}).done, name)
-    expect(services.wait_operation({"name": name}).done, name)
+    waited = services.wait_operation({"name": name})
+    if isinstance(waited, bytes):
+        # The generated gRPC transport forgets to parse this answer.
+        waited = operations_pb2.Operation.FromString(waited)
+    expect(waited.done, waited)
     listed = services.list_operations({"name": PARENT})
     expect(name in [o.name for o in listed.operations], listed)
     services.delete_operation({"name": name})
@@ -251,13 +318,18 @@ def errors(server):
     error = fails(exceptions.BadRequest, lambda: services.create_service(
         parent=PARENT, service=wrong, service_id="wrong"
     ))
-    for field in ("template.sessionAffinity", "template.volumes", "customAudiences"):
-        expect(field in error.message, error)
+    if server.transport == "rest":
+        named = {v["field"] for detail in error.details for v in detail["fieldViolations"]}
+    else:
+        named = {v.field for detail in error.details for v in detail.field_violations}
+    for field in ("template.session_affinity", "template.volumes", "custom_audiences"):
+        expect(field in error.message and field in named, error)
     server.token, token = "wrong", server.token
     try:
         stranger = server.client(run_v2.ServicesClient)
-        # The client answers a 401 by trying to renew the token, which it cannot.
-        fails(RefreshError, lambda: stranger.get_service(name=NAME))
+        # Over REST the client answers a 401 by trying to renew the token, which it cannot.
+        refused = RefreshError if server.transport == "rest" else exceptions.Unauthenticated
+        fails(refused, lambda: stranger.get_service(name=NAME))
     finally:
         server.token = token
 
@@ -272,24 +344,26 @@ def delete(server):
 
 
 # Each goes on from where the one before it ended.
-STORIES = [create, get, put_back, update, allow_missing, lists, delete_revision, policy, operations, errors, delete]
+STORIES = [create, get, put_back, update, masks, split, allow_missing, lists, delete_revision, policy, operations, errors, delete]
 
 
 def main():
-    """Runs the stories; the last line is their sum."""
+    """Runs the stories over each transport; the last line is their sum."""
     passed = failed = 0
-    with Server() as server:
-        for story in STORIES:
-            began = time.monotonic()
-            try:
-                story(server)
-                passed += 1
-                word = "ok"
-            except Exception:  # The next story must still be told.
-                traceback.print_exc(limit=6)
-                failed += 1
-                word = "FAIL"
-            print(f"{word} {story.__name__}: {story.__doc__} ({time.monotonic() - began:.1f} s)", flush=True)
+    for transport in ("rest", "grpc"):
+        with Server(transport) as server:
+            for story in STORIES:
+                began = time.monotonic()
+                try:
+                    story(server)
+                    passed += 1
+                    word = "ok"
+                except Exception:  # The next story must still be told.
+                    traceback.print_exc(limit=6)
+                    failed += 1
+                    word = "FAIL"
+                took = time.monotonic() - began
+                print(f"{word} {transport} {story.__name__}: {story.__doc__} ({took:.1f} s)", flush=True)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
 

@@ -1,5 +1,5 @@
-//! One request, from the socket's side to the face that answers it: bound, authenticate, tell by
-//! host which API it is for, dispatch by path.
+//! What the faces have in common: who is calling, what is asked, and what projects and regions there
+//! are.
 
 use std::sync::Arc;
 
@@ -15,12 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::config::ApiConfig;
 use crate::deps::Deps;
 use crate::failed;
-use crate::host::{self, Host, Target};
-use crate::reply::{self, Reply, Words};
-use crate::{logging, native, resourcemanager, serviceusage, v1, v2};
-
-/// The longest path and query that is read, in bytes.
-const MAX_URI: usize = 16 << 10;
+use crate::host::Host;
 
 /// The faces, with all they need.
 #[derive(Clone)]
@@ -42,42 +37,6 @@ pub(crate) struct Ask {
 }
 
 impl Api {
-    /// Answers any request; errors too are answers.
-    pub(crate) async fn answer(self, request: Request<Body>) -> Reply {
-        let words = if request.uri().path().starts_with("/v2/") {
-            Words::V2
-        } else {
-            Words::V1
-        };
-        match self.try_answer(request).await {
-            Ok(reply) => reply,
-            Err(status) => reply::error(&status, words),
-        }
-    }
-
-    async fn try_answer(&self, request: Request<Body>) -> Result<Reply, Status> {
-        let caller = self.authenticate(&request)?;
-        let ask = self.read(caller, request).await?;
-        let service = match &ask.host.service {
-            Ok(service) => *service,
-            Err(name) => {
-                return Err(Status::new(
-                    Code::Unimplemented,
-                    format!("{name} is not served by this version of Lauf."),
-                ));
-            }
-        };
-        let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
-        match (service, path.as_slice()) {
-            (_, ["lauf", "v1", ..]) => native::answer(self, &ask, &path).await,
-            (Target::Run, ["v2", ..]) => v2::answer(self, &ask, &path).await,
-            (Target::Run, _) => v1::answer(self, &ask, &path).await,
-            (Target::ServiceUsage, _) => serviceusage::answer(self, &ask, &path).await,
-            (Target::ResourceManager, _) => resourcemanager::answer(self, &ask, &path).await,
-            (Target::Logging, _) => logging::answer(self, &ask, &path).await,
-        }
-    }
-
     /// Who sent a request.
     pub(crate) fn authenticate(&self, request: &Request<Body>) -> Result<Caller, Status> {
         let header = request.headers().get(header::AUTHORIZATION);
@@ -85,20 +44,15 @@ impl Api {
         self.deps.iam.authenticate(header)
     }
 
-    async fn read(&self, caller: Caller, request: Request<Body>) -> Result<Ask, Status> {
+    /// All of a request, taken apart.
+    pub(crate) async fn read(
+        &self,
+        caller: Caller,
+        host: Host,
+        request: Request<Body>,
+    ) -> Result<Ask, Status> {
         let (parts, body) = request.into_parts();
         let uri = &parts.uri;
-        if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI {
-            return Err(Status::new(
-                Code::InvalidArgument,
-                format!("The request's path and query are longer than {MAX_URI} bytes."),
-            ));
-        }
-        let authority = uri
-            .authority()
-            .map(http::uri::Authority::as_str)
-            .or_else(|| parts.headers.get(header::HOST)?.to_str().ok())
-            .unwrap_or_default();
         let path = uri.path().trim_start_matches('/');
         let path = path
             .split('/')
@@ -117,14 +71,15 @@ impl Api {
         Ok(Ask {
             caller,
             method: parts.method,
-            host: host::parse(authority),
+            host,
             path,
             query,
             body: self.body(body).await?,
         })
     }
 
-    async fn body(&self, body: Body) -> Result<Bytes, Status> {
+    /// All of a body, within the bounds of size and time.
+    pub(crate) async fn body(&self, body: Body) -> Result<Bytes, Status> {
         let most = self.config.max_body;
         let whole = Limited::new(body, most).collect();
         match tokio::time::timeout(self.config.body_timeout, whole).await {

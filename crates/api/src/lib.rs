@@ -1,9 +1,11 @@
 //! The wire: Cloud Run's Admin API and the neighbours that its clients call.
 //!
 //! A request comes in through [`router`] whatever its host; the host tells the API and, for v1,
-//! the region. It is authenticated, read into the model ([`lauf_model`]), validated, and written to
-//! the store as desired state; controllers do the rest. Reads go the other way: store, model, wire
-//! form. Nothing here decides anything about what runs.
+//! the region. gRPC and REST of whatever is in `lauf-wire`'s table of RPCs end in the same handlers
+//! (`v2`); the rest (v1, and what gcloud asks of neighbours) is REST by hand. A request is
+//! authenticated, read into the model ([`lauf_model`]), validated, and written to the store as desired
+//! state; controllers do the rest. Reads go the other way: store, model, wire form. Nothing here
+//! decides anything about what runs.
 //!
 //! The laws:
 //!
@@ -11,13 +13,14 @@
 //!    write the same stored object. Putting back what was got changes nothing.
 //! 2. **All violations at once**, each with its field's path, and nothing is stored.
 //! 3. **What cannot be honoured is refused**, never taken and forgotten.
-//! 4. **Errors have one shape**, made in one place (`reply`): Google's JSON with details.
+//! 4. **Errors have one shape**, `google.rpc.Status` with details, made in one place (`lauf_wire`).
 //! 5. **Everything is bounded:** body, path, time to send them, pages.
 #![forbid(unsafe_code)]
 
 mod api;
 mod config;
 mod deps;
+mod door;
 mod etag;
 mod failed;
 mod host;
@@ -44,13 +47,14 @@ pub use config::ApiConfig;
 pub use deps::{Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs};
 
 use api::Api;
+use door::Door;
 
 /// The whole API as one service: any host that ends in `.googleapis.com`, and the platform's own
 /// address. The `Host` header (or `:authority`) must come as the client sent it.
 pub fn router(config: ApiConfig, deps: Deps) -> Router {
-    let api = Api {
+    let door = Door::new(Api {
         config: Arc::new(config),
         deps,
-    };
-    Router::new().fallback(move |request: Request| api.clone().answer(request))
+    });
+    Router::new().fallback(move |request: Request| door.clone().answer(request))
 }

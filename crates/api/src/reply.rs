@@ -1,11 +1,11 @@
-//! Answers: the one place where an error becomes Google's JSON shape and an HTTP status
-//! (google.aip.dev/193).
+//! Answers of the faces that are no RPCs.
 
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use lauf_model::{Code, Status};
 use serde::Serialize;
-use serde_json::{Value, json};
+
+use crate::v2::DOMAIN;
 
 /// An HTTP answer of the API.
 pub(crate) type Reply = Response<Body>;
@@ -43,74 +43,7 @@ pub(crate) fn raw(status: StatusCode, body: Vec<u8>) -> Reply {
     reply
 }
 
-/// Which names fields have in the request that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Words {
-    /// `spec.template.spec.containerConcurrency`.
-    V1,
-    /// `template.max_instance_request_concurrency`.
-    V2,
-}
-
 /// An error as the client gets it.
-pub(crate) fn error(status: &Status, words: Words) -> Reply {
-    let code = status.code.http();
-    let body = json!({"error": {
-        "code": code,
-        "message": message(status, words),
-        "status": status.code.name(),
-        "details": details(status, words),
-    }});
-    let http = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = raw(http, body.to_string().into_bytes());
-    if status.code == Code::Unauthenticated {
-        reply.headers_mut().insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"lauf\""),
-        );
-    }
-    reply
-}
-
-/// The sentence, with the fields in the words of the face.
-pub(crate) fn message(status: &Status, words: Words) -> String {
-    if words == Words::V1 || status.violations.is_empty() {
-        return status.message.clone();
-    }
-    let lines: Vec<String> = fields(status, words)
-        .map(|(field, description)| format!("{field}: {description}"))
-        .collect();
-    lines.join("\n")
-}
-
-/// Each field at fault and what is wrong with it.
-pub(crate) fn fields(status: &Status, words: Words) -> impl Iterator<Item = (String, &str)> {
-    status.violations.iter().map(move |violation| {
-        let field = match words {
-            Words::V1 => violation.field.clone(),
-            Words::V2 => violation.v2_field(),
-        };
-        (field, violation.description.as_str())
-    })
-}
-
-fn details(status: &Status, words: Words) -> Value {
-    if !status.violations.is_empty() {
-        let violations: Vec<Value> = fields(status, words)
-            .map(|(field, description)| json!({"field": field, "description": description}))
-            .collect();
-        return json!([{
-            "@type": "type.googleapis.com/google.rpc.BadRequest",
-            "fieldViolations": violations,
-        }]);
-    }
-    // gcloud takes a 404 on a write for a wrong endpoint, unless a detail names Cloud Run.
-    if status.code == Code::NotFound {
-        return json!([{
-            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-            "reason": "RESOURCE_NOT_FOUND",
-            "domain": "run.googleapis.com",
-        }]);
-    }
-    json!([])
+pub(crate) fn error(status: &Status) -> Reply {
+    lauf_wire::status::http(&lauf_wire::status::to_grpc(status, DOMAIN)).map(Body::new)
 }

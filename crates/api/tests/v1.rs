@@ -340,8 +340,7 @@ async fn a_policy_opens_a_service_and_goes_with_it() {
     let etag = etag.replace('+', "-").replace('/', "_").replace('=', "");
     let (status, body) = p.call("POST", global, &set, Some(&open(&etag))).await;
     assert_eq!(status, StatusCode::OK, "{body}");
-    let bad =
-        json!({"policy": {"bindings": [{"role": "x", "members": ["me"], "condition": {"a": 1}}]}});
+    let bad = json!({"policy": {"bindings": [{"role": "x", "members": ["me"], "condition": {"expression": "true"}}]}});
     let (status, body) = p.call("POST", global, &set, Some(&bad)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let found = &body["error"]["details"][0]["fieldViolations"];

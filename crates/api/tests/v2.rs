@@ -223,7 +223,7 @@ async fn a_mask_changes_what_it_names() {
         let path = format!("{one}?updateMask={wrong}");
         let (status, body) = p.call("PATCH", OWN, &path, Some(&sent)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-        assert_eq!(fields(&body), ["updateMask"]);
+        assert_eq!(fields(&body), ["update_mask"]);
     }
 }
 
@@ -276,20 +276,23 @@ async fn what_is_wrong_is_said_in_the_words_of_v2() {
         found,
         [
             "annotations[run.googleapis.com/ingress]",
-            "iapEnabled",
+            "iap_enabled",
             "ingress",
-            "scaling.minInstanceCount",
-            "template.containers[0].env[0].valueSource",
-            "template.containers[0].volumeMounts",
+            "scaling.min_instance_count",
+            "template.containers[0].env[0].value_source",
+            "template.containers[0].volume_mounts",
             "template.max_instance_request_concurrency",
-            "template.scaling.minInstanceCount",
-            "template.sessionAffinity",
-            "template.vpcAccess",
+            "template.scaling.min_instance_count",
+            "template.session_affinity",
+            "template.vpc_access",
             "traffic[0]",
         ]
     );
     for (sent, field) in [
-        (json!({"template": {"timeout": "1.5s"}}), "template.timeout"),
+        (
+            json!({"template": {"timeout": "1.5s", "containers": [{"image": "hello"}]}}),
+            "template.timeout",
+        ),
         (json!({"ingress": "NONSENSE"}), "ingress"),
         (json!({"template": {"nonsense": 1}}), "template.nonsense"),
     ] {
@@ -299,7 +302,7 @@ async fn what_is_wrong_is_said_in_the_words_of_v2() {
     }
     let (status, body) = p.call("POST", OWN, V2, Some(&hello())).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-    assert_eq!(fields(&body), ["serviceId"]);
+    assert_eq!(fields(&body), ["service_id"]);
     let elsewhere = V2.replace("us-central1", "mars");
     let (status, _) = p.call("GET", OWN, &elsewhere, None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -416,7 +419,17 @@ async fn services_are_listed_by_page_and_region() {
     assert_eq!(rest["services"].as_array().unwrap().len(), 1);
     assert_eq!(rest["nextPageToken"], Value::Null);
     let elsewhere = V2.replace("us-central1", "europe-west1");
-    assert_eq!(get(&p, &elsewhere).await, json!({"services": []}));
+    assert_eq!(get(&p, &elsewhere).await, json!({}));
+    let everywhere = V2.replace("us-central1", "-");
+    let all = get(&p, &everywhere).await;
+    assert_eq!(all["services"].as_array().unwrap().len(), 3);
+    for (query, field) in [("pageSize=-1", "page_size"), ("nonsense=1", "nonsense")] {
+        let (status, body) = p.call("GET", OWN, &format!("{V2}?{query}"), None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(fields(&body), [field]);
+    }
+    let (status, body) = p.call("GET", OWN, &format!("{V2}?pageToken=x"), None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
 }
 
 #[tokio::test]
@@ -499,4 +512,43 @@ async fn enums_are_numbers_where_the_client_asks_for_them() {
     assert_eq!(body["done"], true);
     assert_eq!(body["response"]["ingress"], 1);
     assert_eq!(get(&p, &one).await["generation"], "1");
+}
+
+#[tokio::test]
+async fn locations_are_listed_and_read() {
+    let p = Platform::new().await;
+    for version in ["v1", "v2"] {
+        let all = get(&p, &format!("/{version}/projects/demo/locations")).await;
+        let locations = all["locations"].as_array().unwrap();
+        assert_eq!(locations.len(), 2);
+        assert_eq!(locations[0]["locationId"], "us-central1");
+        let one = format!("/{version}/{}", locations[1]["name"].as_str().unwrap());
+        assert_eq!(get(&p, &one).await, locations[1]);
+        let (status, _) = p
+            .call("GET", OWN, &one.replace("europe-west1", "mars"), None)
+            .await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_none_are_refused() {
+    let p = Platform::new().await;
+    created(&p).await;
+    let one = format!("{V2}/hello");
+    for (method, path, body, status) in [
+        ("PUT", one.as_str(), None, 404),
+        ("POST", &format!("{one}:cancel"), None, 404),
+        ("GET", &format!("{one}?alt=xml"), None, 400),
+        ("GET", &format!("{V2}/%ff"), None, 400),
+        ("GET", &format!("{V2}/hello%2Fx"), None, 404),
+        ("GET", &one, Some(json!({"x": 1})), 400),
+        ("POST", &format!("{V2}?serviceId=x"), Some(json!([])), 400),
+        ("PATCH", &one, Some(json!({"labels": {"a": 1}})), 400),
+        ("POST", &format!("{one}:setIamPolicy"), None, 400),
+    ] {
+        let (got, answer) = p.call(method, OWN, path, body.as_ref()).await;
+        assert_eq!(got.as_u16(), status, "{method} {path}: {answer}");
+        assert_eq!(answer["error"]["code"], status, "{answer}");
+    }
 }

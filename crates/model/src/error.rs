@@ -46,6 +46,29 @@ impl Code {
         }
     }
 
+    /// The code of a number on the gRPC wire. Those that Lauf never answers with are `Unknown`, which
+    /// is what gRPC makes of a code it does not know.
+    #[must_use]
+    pub fn from_grpc(number: i32) -> Self {
+        match number {
+            1 => Self::Cancelled,
+            3 => Self::InvalidArgument,
+            4 => Self::DeadlineExceeded,
+            5 => Self::NotFound,
+            6 => Self::AlreadyExists,
+            7 => Self::PermissionDenied,
+            8 => Self::ResourceExhausted,
+            9 => Self::FailedPrecondition,
+            10 => Self::Aborted,
+            11 => Self::OutOfRange,
+            12 => Self::Unimplemented,
+            13 => Self::Internal,
+            14 => Self::Unavailable,
+            16 => Self::Unauthenticated,
+            _ => Self::Unknown,
+        }
+    }
+
     /// The HTTP status Google's APIs use for it (`google/rpc/code.proto`, "HTTP Mapping").
     #[must_use]
     pub fn http(self) -> u16 {

@@ -1,5 +1,5 @@
-//! The v1 API: Knative's objects under `/apis/serving.knative.dev/v1`, and Cloud Run's own lists,
-//! locations and IAM under `/v1`.
+//! The v1 API: Knative's objects under `/apis/serving.knative.dev/v1`, and Cloud Run's own lists under
+//! `/v1`. What else gcloud asks under `/v1` is in the table of RPCs.
 
 pub(crate) mod annotations;
 mod container;
@@ -9,14 +9,12 @@ pub(crate) mod roundtrip;
 pub(crate) mod service;
 pub(crate) mod types;
 
-use http::Method;
 use lauf_model::{Revision, Service, ServiceKey, Status, Violation};
 use lauf_store::{Resource, Stored, Version};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::{Api, Ask};
-use crate::iam;
 use crate::page::Token;
 use crate::reply::{self, Reply};
 use crate::selector::Selector;
@@ -35,9 +33,6 @@ pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply,
         ] => {
             let project = api.project(namespace).await?.id;
             namespaced(api, ask, &project, rest).await
-        }
-        ["v1", "projects", project, "locations"] if ask.method == Method::GET => {
-            locations(api, project).await
         }
         ["v1", "projects", project, "locations", region, rest @ ..] => {
             located(api, ask, project, region, rest).await
@@ -126,43 +121,8 @@ async fn located(
             };
             list_in(api, ask, &project, region, "ServiceList", service_item).await
         }
-        (method, ["services", name_and_verb]) => {
-            let (name, verb) = name_and_verb
-                .rsplit_once(':')
-                .ok_or_else(|| ask.no_such_path())?;
-            let key = api.service_key(project, region, name).await?;
-            match (method, verb) {
-                ("GET" | "POST", "getIamPolicy") => reply::ok(&iam::get_policy(api, &key).await?),
-                ("POST", "setIamPolicy") => {
-                    reply::ok(&iam::set_policy(api, &key, &ask.json()?).await?)
-                }
-                ("POST", "testIamPermissions") => reply::ok(&iam::test_permissions(&ask.json()?)?),
-                _ => Err(ask.no_such_path()),
-            }
-        }
         _ => Err(ask.no_such_path()),
     }
-}
-
-async fn locations(api: &Api, project: &str) -> Result<Reply, Status> {
-    let project = api.project(project).await?.id;
-    let locations: Vec<Value> = api
-        .config
-        .regions
-        .iter()
-        .map(|region| location(&project, region))
-        .collect();
-    reply::ok(&json!({ "locations": locations }))
-}
-
-/// A region as `google.cloud.location.Location`.
-pub(crate) fn location(project: &str, region: &str) -> Value {
-    json!({
-        "name": format!("projects/{project}/locations/{region}"),
-        "locationId": region,
-        "displayName": region,
-        "labels": {"cloud.googleapis.com/region": region},
-    })
 }
 
 async fn create(api: &Api, ask: &Ask, place: ServiceKey) -> Result<Reply, Status> {

@@ -1,59 +1,61 @@
 //! Conditions as v2 shows them: with states for `True` and `False`, and enums for reasons.
 
 use lauf_model::{Condition, ConditionStatus, Severity};
+use lauf_wire::google::cloud::run::v2::{self, condition as wire};
 
-use super::types::{self, CommonReason, RevisionReason};
-use crate::v1::service as v1_service;
+use super::time;
 
 /// Writes a condition.
-pub(crate) fn write(condition: &Condition) -> types::Condition {
+pub(crate) fn write(condition: &Condition) -> v2::Condition {
     let failed = condition.status == ConditionStatus::False;
-    types::Condition {
-        kind: condition.kind.clone(),
-        state: match condition.status {
-            ConditionStatus::True => types::State::Succeeded,
-            ConditionStatus::False => types::State::Failed,
-            ConditionStatus::Unknown => types::State::Reconciling,
-        },
+    let state = match condition.status {
+        ConditionStatus::True => wire::State::ConditionSucceeded,
+        ConditionStatus::False => wire::State::ConditionFailed,
+        ConditionStatus::Unknown => wire::State::ConditionReconciling,
+    };
+    let severity = match condition.severity {
+        Severity::Error if failed => wire::Severity::Error,
+        Severity::Error => wire::Severity::Unspecified,
+        Severity::Warning => wire::Severity::Warning,
+        Severity::Info => wire::Severity::Info,
+    };
+    v2::Condition {
+        r#type: condition.kind.clone(),
+        state: state.into(),
         message: condition.message.clone(),
-        last_transition_time: v1_service::time(condition.last_transition),
-        severity: match condition.severity {
-            Severity::Error if failed => types::Severity::Error,
-            Severity::Error => types::Severity::Unspecified,
-            Severity::Warning => types::Severity::Warning,
-            Severity::Info => types::Severity::Info,
-        },
-        reason: common_reason(&condition.reason),
-        revision_reason: revision_reason(&condition.reason),
+        last_transition_time: Some(time(condition.last_transition)),
+        severity: severity.into(),
+        reasons: reasons(&condition.reason),
     }
 }
 
-/// A reason that v2 has as `CommonReason`, by its word in v1.
-fn common_reason(reason: &str) -> CommonReason {
-    match reason {
-        "Unknown" => CommonReason::Unknown,
-        "RevisionFailed" | "RevisionMissing" => CommonReason::RevisionFailed,
-        "ProgressDeadlineExceeded" => CommonReason::ProgressDeadlineExceeded,
-        "ContainerMissing" => CommonReason::ContainerMissing,
-        "ContainerPermissionDenied" => CommonReason::ContainerPermissionDenied,
-        "ContainerImageUnauthorized" => CommonReason::ContainerImageUnauthorized,
-        "Internal" | "InternalError" => CommonReason::Internal,
-        _ => CommonReason::Undefined,
+/// A reason by its word in v1, where v2 has one for it.
+fn reasons(reason: &str) -> Option<wire::Reasons> {
+    use wire::{CommonReason as Common, RevisionReason as Revision};
+    let common = match reason {
+        "Unknown" => Common::Unknown,
+        "RevisionFailed" | "RevisionMissing" => Common::RevisionFailed,
+        "ProgressDeadlineExceeded" => Common::ProgressDeadlineExceeded,
+        "ContainerMissing" => Common::ContainerMissing,
+        "ContainerPermissionDenied" => Common::ContainerPermissionDenied,
+        "ContainerImageUnauthorized" => Common::ContainerImageUnauthorized,
+        "Internal" | "InternalError" => Common::Internal,
+        _ => Common::Undefined,
+    };
+    if common != Common::Undefined {
+        return Some(wire::Reasons::Reason(common.into()));
     }
-}
-
-/// A reason that v2 has as `RevisionReason`, by its word in v1.
-fn revision_reason(reason: &str) -> RevisionReason {
-    match reason {
-        "Pending" => RevisionReason::Pending,
-        "Reserve" => RevisionReason::Reserve,
-        "Retired" => RevisionReason::Retired,
-        "Retiring" => RevisionReason::Retiring,
-        "Recreating" => RevisionReason::Recreating,
-        "HealthCheckContainerError" => RevisionReason::HealthCheckContainerError,
-        "MinInstancesNotProvisioned" => RevisionReason::MinInstancesNotProvisioned,
-        "NoDeployment" => RevisionReason::NoDeployment,
-        "MinInstancesWarming" => RevisionReason::MinInstancesWarming,
-        _ => RevisionReason::Undefined,
-    }
+    let revision = match reason {
+        "Pending" => Revision::Pending,
+        "Reserve" => Revision::Reserve,
+        "Retired" => Revision::Retired,
+        "Retiring" => Revision::Retiring,
+        "Recreating" => Revision::Recreating,
+        "HealthCheckContainerError" => Revision::HealthCheckContainerError,
+        "MinInstancesNotProvisioned" => Revision::MinInstancesNotProvisioned,
+        "NoDeployment" => Revision::NoDeployment,
+        "MinInstancesWarming" => Revision::MinInstancesWarming,
+        _ => return None,
+    };
+    Some(wire::Reasons::RevisionReason(revision.into()))
 }

@@ -3,33 +3,47 @@
 use std::collections::BTreeMap;
 
 use lauf_model::Violation;
+use lauf_wire::google::cloud::run::v2::{self, env_var::Values, probe::ProbeType};
 use serde_json::Value;
 
-use super::types;
+use super::says;
 use crate::refuse;
 use crate::v1::types as v1;
 
 /// Reads the container at `i` into v1's form.
-pub(crate) fn read(i: usize, sent: &types::Container, found: &mut Vec<Violation>) -> v1::Container {
+pub(crate) fn read(i: usize, sent: &v2::Container, found: &mut Vec<Violation>) -> v1::Container {
     let at = format!("template.containers[{i}]");
-    for (field, value, what) in [
-        ("sourceCode", &sent.source_code, "Source code is"),
-        ("volumeMounts", &sent.volume_mounts, "Volumes are"),
-        ("dependsOn", &sent.depends_on, "A second container is"),
+    for (field, said, what) in [
+        ("source_code", says(&sent.source_code), "Source code is"),
+        ("volume_mounts", says(&sent.volume_mounts), "Volumes are"),
         (
-            "baseImageUri",
-            &sent.base_image_uri,
+            "depends_on",
+            says(&sent.depends_on),
+            "A second container is",
+        ),
+        (
+            "base_image_uri",
+            says(&sent.base_image_uri),
             "Automatic base image updates are",
         ),
     ] {
-        refuse::field(format!("{at}.{field}"), value, what, found);
+        if said {
+            found.push(refuse::violation(format!("{at}.{field}"), what));
+        }
     }
     let env = sent.env.iter().enumerate().map(|(j, var)| {
-        let at = format!("{at}.env[{j}].valueSource");
-        refuse::field(at, &var.value_source, "Secrets are", found);
+        let value = match &var.values {
+            Some(Values::Value(value)) => Some(value.clone()),
+            Some(Values::ValueSource(_)) => {
+                let at = format!("{at}.env[{j}].value_source");
+                found.push(refuse::violation(at, "Secrets are"));
+                None
+            }
+            None => None,
+        };
         v1::EnvVar {
             name: var.name.clone(),
-            value: var.value.clone(),
+            value,
             value_from: Value::Null,
         }
     });
@@ -46,7 +60,7 @@ pub(crate) fn read(i: usize, sent: &types::Container, found: &mut Vec<Violation>
             .iter()
             .map(|port| v1::Port {
                 name: Some(port.name.clone()),
-                container_port: port.container_port,
+                container_port: number(port.container_port),
                 protocol: None,
             })
             .collect(),
@@ -61,40 +75,57 @@ pub(crate) fn read(i: usize, sent: &types::Container, found: &mut Vec<Violation>
     }
 }
 
-fn probe(sent: &types::Probe) -> v1::Probe {
-    v1::Probe {
-        initial_delay_seconds: sent.initial_delay_seconds,
-        timeout_seconds: sent.timeout_seconds,
-        period_seconds: sent.period_seconds,
-        failure_threshold: sent.failure_threshold,
-        tcp_socket: sent.tcp_socket.as_ref().map(|tcp| v1::TcpSocket {
-            port: tcp.port,
-            host: None,
-        }),
-        http_get: sent.http_get.as_ref().map(|http| v1::HttpGet {
-            path: Some(http.path.clone()),
-            port: http.port,
-            http_headers: http
-                .http_headers
-                .iter()
-                .map(|header| v1::Header {
-                    name: header.name.clone(),
-                    value: header.value.clone(),
-                })
-                .collect(),
-            ..v1::HttpGet::default()
-        }),
-        grpc: sent.grpc.as_ref().map(|grpc| v1::Grpc {
-            port: grpc.port,
-            service: Some(grpc.service.clone()),
-        }),
+/// A number that is not said when it is zero.
+pub(crate) fn number(value: i32) -> Option<i64> {
+    (value != 0).then(|| value.into())
+}
+
+/// The number that is written for one that may not be there. None is larger than v1 lets through.
+pub(crate) fn shown(value: Option<i64>) -> i32 {
+    value.and_then(|v| v.try_into().ok()).unwrap_or_default()
+}
+
+fn probe(sent: &v2::Probe) -> v1::Probe {
+    let mut form = v1::Probe {
+        initial_delay_seconds: number(sent.initial_delay_seconds),
+        timeout_seconds: number(sent.timeout_seconds),
+        period_seconds: number(sent.period_seconds),
+        failure_threshold: number(sent.failure_threshold),
         ..v1::Probe::default()
+    };
+    match &sent.probe_type {
+        Some(ProbeType::TcpSocket(tcp)) => {
+            form.tcp_socket = Some(v1::TcpSocket {
+                port: number(tcp.port),
+                host: None,
+            });
+        }
+        Some(ProbeType::HttpGet(http)) => {
+            let headers = http.http_headers.iter().map(|header| v1::Header {
+                name: header.name.clone(),
+                value: header.value.clone(),
+            });
+            form.http_get = Some(v1::HttpGet {
+                path: Some(http.path.clone()),
+                port: number(http.port),
+                http_headers: headers.collect(),
+                ..v1::HttpGet::default()
+            });
+        }
+        Some(ProbeType::Grpc(grpc)) => {
+            form.grpc = Some(v1::Grpc {
+                port: number(grpc.port),
+                service: Some(grpc.service.clone()),
+            });
+        }
+        None => {}
     }
+    form
 }
 
 /// Writes a container from v1's form, but for its resources.
-pub(crate) fn write(form: v1::Container) -> types::Container {
-    types::Container {
+pub(crate) fn write(form: v1::Container) -> v2::Container {
+    v2::Container {
         name: form.name,
         image: form.image,
         command: form.command,
@@ -103,51 +134,55 @@ pub(crate) fn write(form: v1::Container) -> types::Container {
         env: form
             .env
             .into_iter()
-            .map(|var| types::EnvVar {
+            .map(|var| v2::EnvVar {
                 name: var.name,
-                value: var.value,
-                value_source: Value::Null,
+                values: var.value.map(Values::Value),
             })
             .collect(),
         ports: form
             .ports
             .into_iter()
-            .map(|port| types::Port {
+            .map(|port| v2::ContainerPort {
                 name: port.name.unwrap_or_default(),
-                container_port: port.container_port,
+                container_port: shown(port.container_port),
             })
             .collect(),
         startup_probe: form.startup_probe.map(write_probe),
         liveness_probe: form.liveness_probe.map(write_probe),
         readiness_probe: form.readiness_probe.map(write_probe),
-        ..types::Container::default()
+        ..v2::Container::default()
     }
 }
 
-fn write_probe(form: v1::Probe) -> types::Probe {
-    types::Probe {
-        initial_delay_seconds: form.initial_delay_seconds,
-        timeout_seconds: form.timeout_seconds,
-        period_seconds: form.period_seconds,
-        failure_threshold: form.failure_threshold,
-        tcp_socket: form
-            .tcp_socket
-            .map(|tcp| types::TcpSocket { port: tcp.port }),
-        http_get: form.http_get.map(|http| types::HttpGet {
+fn write_probe(form: v1::Probe) -> v2::Probe {
+    let tcp = form.tcp_socket.map(|tcp| {
+        ProbeType::TcpSocket(v2::TcpSocketAction {
+            port: shown(tcp.port),
+        })
+    });
+    let http = form.http_get.map(|http| {
+        let headers = http.http_headers.into_iter().map(|header| v2::HttpHeader {
+            name: header.name,
+            value: header.value,
+            ..v2::HttpHeader::default()
+        });
+        ProbeType::HttpGet(v2::HttpGetAction {
             path: http.path.unwrap_or_default(),
-            port: http.port,
-            http_headers: http
-                .http_headers
-                .into_iter()
-                .map(|header| types::Header {
-                    name: header.name,
-                    value: header.value,
-                })
-                .collect(),
-        }),
-        grpc: form.grpc.map(|grpc| types::Grpc {
-            port: grpc.port,
+            port: shown(http.port),
+            http_headers: headers.collect(),
+        })
+    });
+    let grpc = form.grpc.map(|grpc| {
+        ProbeType::Grpc(v2::GrpcAction {
+            port: shown(grpc.port),
             service: grpc.service.unwrap_or_default(),
-        }),
+        })
+    });
+    v2::Probe {
+        initial_delay_seconds: shown(form.initial_delay_seconds),
+        timeout_seconds: shown(form.timeout_seconds),
+        period_seconds: shown(form.period_seconds),
+        failure_threshold: shown(form.failure_threshold),
+        probe_type: tcp.or(http).or(grpc),
     }
 }

@@ -6,14 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lauf_model::{Code, ConditionStatus, Revision, Service, ServiceKey, Status, condition};
 use lauf_store::Stored;
-use serde::Serialize;
-use serde_json::{Value, json};
+use lauf_wire::google::cloud::run::v2;
+use lauf_wire::google::longrunning::{Operation, operation::Result as Outcome};
+use lauf_wire::google::rpc;
+use lauf_wire::{Any, pack};
 
 use super::{revision, service};
 use crate::api::Api;
-
-const SERVICE: &str = "type.googleapis.com/google.cloud.run.v2.Service";
-const REVISION: &str = "type.googleapis.com/google.cloud.run.v2.Revision";
 
 /// What an operation is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,85 +92,65 @@ impl Id {
     }
 }
 
-/// `google.longrunning.Operation`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Operation {
-    pub(crate) name: String,
-    pub(crate) metadata: Value,
-    #[serde(skip_serializing_if = "super::wire::is_default")]
-    pub(crate) done: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) response: Option<Value>,
-}
-
-impl Operation {
-    fn new(place: &ServiceKey, id: &Id, metadata: Value) -> Self {
-        Self {
-            name: format!(
-                "projects/{}/locations/{}/operations/{}",
-                place.project,
-                place.region,
-                id.encode()
-            ),
-            metadata,
-            done: false,
-            error: None,
-            response: None,
-        }
-    }
-
-    /// Done, with what it was about as the result.
-    pub(crate) fn succeeded(mut self) -> Self {
-        self.done = true;
-        self.response = Some(self.metadata.clone());
-        self
-    }
-
-    fn failed(mut self, code: Code, message: &str) -> Self {
-        self.done = true;
-        self.error = Some(json!({"code": code.grpc(), "message": message}));
-        self
+/// One that is under way.
+fn begun(place: &ServiceKey, id: &Id, about: Any) -> Operation {
+    Operation {
+        name: name(place, id),
+        metadata: Some(about),
+        ..Operation::default()
     }
 }
 
-fn any(kind: &str, message: &impl Serialize) -> Result<Value, Status> {
-    let failed = |error: serde_json::Error| {
-        Status::new(
-            Code::Internal,
-            format!("The answer cannot be written as JSON: {error}."),
-        )
-    };
-    let mut value = serde_json::to_value(message).map_err(failed)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("@type".to_owned(), kind.into());
+fn name(place: &ServiceKey, id: &Id) -> String {
+    format!(
+        "projects/{}/locations/{}/operations/{}",
+        place.project,
+        place.region,
+        id.encode()
+    )
+}
+
+/// The same, done, with what it was about as the result.
+pub(crate) fn succeeded(operation: Operation) -> Operation {
+    Operation {
+        done: true,
+        result: operation.metadata.clone().map(Outcome::Response),
+        ..operation
     }
-    Ok(value)
+}
+
+fn failed(operation: Operation, code: Code, message: &str) -> Operation {
+    Operation {
+        done: true,
+        result: Some(Outcome::Error(rpc::Status {
+            code: code.grpc(),
+            message: message.to_owned(),
+            ..rpc::Status::default()
+        })),
+        ..operation
+    }
 }
 
 /// The operation that made a service what it is now, as far as it has come.
-pub(crate) fn of_service(of: &Service) -> Result<Operation, Status> {
-    let metadata = any(SERVICE, &service::write(of))?;
-    let operation = Operation::new(&of.key(), &Id::of(of), metadata);
+pub(crate) fn of_service(of: &Service) -> Operation {
+    let operation = begun(&of.key(), &Id::of(of), pack(&service::write(of)));
     if !service::settled(of) {
-        return Ok(operation);
+        return operation;
     }
     let ready = condition::find(&of.status.conditions, "Ready");
-    Ok(match ready.filter(|c| c.status == ConditionStatus::False) {
-        Some(ready) => operation.failed(failure(&ready.reason), &ready.message),
-        None => operation.succeeded(),
-    })
+    match ready.filter(|c| c.status == ConditionStatus::False) {
+        Some(ready) => failed(operation, failure(&ready.reason), &ready.message),
+        None => succeeded(operation),
+    }
 }
 
 /// The operation of a service that is only to be checked.
-pub(crate) fn checked(of: &Service) -> Result<Operation, Status> {
-    let metadata = any(SERVICE, &service::write(of))?;
-    Ok(Operation::new(&of.key(), &Id::of(of), metadata).succeeded())
+pub(crate) fn checked(of: &Service) -> Operation {
+    succeeded(begun(&of.key(), &Id::of(of), pack(&service::write(of))))
 }
 
 /// The deletion of a revision.
-pub(crate) fn of_revision(of: &Stored<Revision>) -> Result<Operation, Status> {
+pub(crate) fn of_revision(of: &Stored<Revision>) -> Operation {
     let revision = &of.value;
     let place = ServiceKey {
         project: revision.meta.project.clone(),
@@ -183,8 +162,7 @@ pub(crate) fn of_revision(of: &Stored<Revision>) -> Result<Operation, Status> {
         revision: revision.meta.name.clone(),
         uid: revision.meta.uid.clone(),
     };
-    let metadata = any(REVISION, &revision::write(revision, of.version))?;
-    Ok(Operation::new(&place, &id, metadata))
+    begun(&place, &id, pack(&revision::write(revision, of.version)))
 }
 
 /// The code of a failure, by the reason of the condition.
@@ -219,21 +197,25 @@ pub(crate) async fn get(api: &Api, place: &ServiceKey, text: &str) -> Result<Ope
                 Some(found) if found.value.meta.generation < *generation => Err(unknown()),
                 Some(found) if found.value.meta.deleted.is_none() => {
                     // A later change took its place: it is done when that is.
-                    let current = of_service(&found.value)?;
-                    let name = Operation::new(place, &id, Value::Null).name;
-                    Ok(Operation { name, ..current })
+                    Ok(Operation {
+                        name: name(place, &id),
+                        ..of_service(&found.value)
+                    })
                 }
-                _ => Ok(Operation::new(place, &id, gone(&key, None, uid))
-                    .failed(Code::NotFound, &format!("Service '{service}' was deleted."))),
+                _ => Ok(failed(
+                    begun(place, &id, gone(&key, None, uid)),
+                    Code::NotFound,
+                    &format!("Service '{service}' was deleted."),
+                )),
             }
         }
         Id::DeleteService { service, uid } => {
             let key = key(service);
             let found = missing_is_none(api.service(&key).await)?;
             match found.filter(|found| found.value.meta.uid == *uid) {
-                Some(found) if found.value.meta.deleted.is_some() => of_service(&found.value),
+                Some(found) if found.value.meta.deleted.is_some() => Ok(of_service(&found.value)),
                 Some(_) => Err(unknown()),
-                None => Ok(Operation::new(place, &id, gone(&key, None, uid)).succeeded()),
+                None => Ok(succeeded(begun(place, &id, gone(&key, None, uid)))),
             }
         }
         Id::DeleteRevision {
@@ -244,9 +226,13 @@ pub(crate) async fn get(api: &Api, place: &ServiceKey, text: &str) -> Result<Ope
             let key = key(service);
             let found = missing_is_none(api.revision(&key.revision(revision)).await)?;
             match found.filter(|found| found.value.meta.uid == *uid) {
-                Some(found) if found.value.meta.deleted.is_some() => of_revision(&found),
+                Some(found) if found.value.meta.deleted.is_some() => Ok(of_revision(&found)),
                 Some(_) => Err(unknown()),
-                None => Ok(Operation::new(place, &id, gone(&key, Some(revision), uid)).succeeded()),
+                None => Ok(succeeded(begun(
+                    place,
+                    &id,
+                    gone(&key, Some(revision), uid),
+                ))),
             }
         }
     }
@@ -261,18 +247,22 @@ fn missing_is_none<T>(found: Result<T, Status>) -> Result<Option<T>, Status> {
 }
 
 /// What is left to say of something that is gone.
-fn gone(key: &ServiceKey, revision: Option<&str>, uid: &str) -> Value {
+fn gone(key: &ServiceKey, revision: Option<&str>, uid: &str) -> Any {
     let name = format!(
         "projects/{}/locations/{}/services/{}",
         key.project, key.region, key.name
     );
     match revision {
-        None => json!({"@type": SERVICE, "name": name, "uid": uid}),
-        Some(revision) => json!({
-            "@type": REVISION,
-            "name": format!("{name}/revisions/{revision}"),
-            "uid": uid,
-            "service": key.name,
+        None => pack(&v2::Service {
+            name,
+            uid: uid.to_owned(),
+            ..v2::Service::default()
+        }),
+        Some(revision) => pack(&v2::Revision {
+            name: format!("{name}/revisions/{revision}"),
+            uid: uid.to_owned(),
+            service: key.name.clone(),
+            ..v2::Revision::default()
         }),
     }
 }

@@ -1,46 +1,51 @@
-//! Revisions as v2 shows them.
+//! Revisions as v2 shows them. Clients write none of it.
 
 use lauf_model::{ConditionStatus, Revision};
-
-use super::{condition, service, types};
-use crate::v1::service as v1_service;
 use lauf_store::Version;
+use lauf_wire::google::cloud::run::v2;
+
+use super::{condition, service, time};
 
 /// Writes a revision. Its image is the one it runs, by digest, once that is known.
-pub(crate) fn write(revision: &Revision, version: Version) -> types::Revision {
+pub(crate) fn write(revision: &Revision, version: Version) -> v2::Revision {
     let (meta, status) = (&revision.meta, &revision.status);
-    let mut template = service::write_template(
+    let template = service::write_template(
         &meta.labels,
         &meta.annotations,
         &revision.template_as_sent,
         &revision.spec,
     );
-    let labels = std::mem::take(&mut template.labels);
-    let annotations = std::mem::take(&mut template.annotations);
+    let mut containers = template.containers;
     if !status.image_digest.is_empty() {
-        for container in &mut template.containers {
+        for container in &mut containers {
             container.image.clone_from(&status.image_digest);
         }
     }
     let ready = lauf_model::condition::find(&status.conditions, "Ready");
-    types::Revision {
+    v2::Revision {
         name: full_name(revision),
         uid: meta.uid.clone(),
-        generation: meta.generation.to_string(),
-        labels,
-        annotations,
-        create_time: v1_service::time(meta.created),
-        update_time: v1_service::time(meta.updated),
-        delete_time: meta.deleted.map(v1_service::time),
-        launch_stage: service::stage(meta.annotations.get(service::LAUNCH_STAGE)),
+        generation: meta.generation,
+        labels: template.labels,
+        annotations: template.annotations,
+        create_time: Some(time(meta.created)),
+        update_time: Some(time(meta.updated)),
+        delete_time: meta.deleted.map(time),
+        launch_stage: service::stage(meta.annotations.get(service::LAUNCH_STAGE)).into(),
         service: revision.service.clone(),
         conditions: status.conditions.iter().map(condition::write).collect(),
-        observed_generation: meta.generation.to_string(),
+        observed_generation: meta.generation,
         reconciling: meta.deleted.is_some()
             || ready.is_none_or(|c| c.status == ConditionStatus::Unknown),
         creator: meta.creator.clone(),
         etag: crate::etag::of_version(version),
-        template,
+        scaling: template.scaling,
+        timeout: template.timeout,
+        service_account: template.service_account,
+        containers,
+        execution_environment: template.execution_environment,
+        max_instance_request_concurrency: template.max_instance_request_concurrency,
+        ..v2::Revision::default()
     }
 }
 

@@ -5,14 +5,19 @@ use lauf_model::{
     ConditionStatus, Probe as ModelProbe, RevisionSpec, RevisionTemplate, Service, ServiceSpec,
     TrafficStatus, Violation,
 };
-use serde_json::Value;
+use lauf_wire::Duration;
+use lauf_wire::google::api::LaunchStage;
+use lauf_wire::google::cloud::run::v2::{
+    self, ExecutionEnvironment as Execution, IngressTraffic as Ingress,
+    TrafficTargetAllocationType as Allocation, service_scaling::ScalingMode,
+};
 
-use super::types::{self, Allocation, Execution, Ingress, LaunchStage, Map, ScalingMode};
-use super::wire::{Output, Seconds};
-use super::{condition, container};
+use super::container::{number, shown};
+use super::{condition, container, says, time};
 use crate::refuse;
 use crate::services::Desired;
 use crate::v1::annotations as key;
+use crate::v1::types::Map;
 use crate::v1::{service as v1_service, types as v1};
 
 pub(crate) const LAUNCH_STAGE: &str = "run.googleapis.com/launch-stage";
@@ -29,7 +34,7 @@ const SYSTEM: [&str; 4] = [
 /// Every violation is added to `found`.
 pub(crate) fn read(
     name: &str,
-    sent: &types::Service,
+    sent: &v2::Service,
     old: Option<&Service>,
     found: &mut Vec<Violation>,
 ) -> Desired {
@@ -37,7 +42,9 @@ pub(crate) fn read(
     user_only("labels", &sent.labels, found);
     user_only("annotations", &sent.annotations, found);
     let mut annotations = sent.annotations.clone();
-    annotations.extend(stage_note(sent.launch_stage, old));
+    let sent_stage = known::<LaunchStage>("launch_stage", sent.launch_stage, found);
+    annotations.extend(stage_note(sent_stage, old));
+    let ingress = known::<Ingress>("ingress", sent.ingress, found);
     let mut note = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|v| !v.is_empty()) {
             annotations.insert(key.to_owned(), value);
@@ -52,28 +59,45 @@ pub(crate) fn read(
     );
     note(
         key::INGRESS,
-        match sent.ingress {
+        match ingress {
             Ingress::Unspecified | Ingress::All => None,
-            Ingress::Internal => Some("internal"),
-            Ingress::LoadBalancer => Some("internal-and-cloud-load-balancing"),
+            Ingress::InternalOnly => Some("internal"),
+            Ingress::InternalLoadBalancer => Some("internal-and-cloud-load-balancing"),
             Ingress::None => Some("none"),
         }
         .map(str::to_owned),
     );
-    let scaling = &sent.scaling;
-    let count = |field: &str, value: Option<i64>, found: &mut Vec<Violation>| {
-        let at = format!("scaling.{field}");
-        counted(at, value, found)
+    let scaling = sent.scaling.clone().unwrap_or_default();
+    let count = |field: &str, value: Option<i32>, found: &mut Vec<Violation>| {
+        counted(format!("scaling.{field}"), value?, found)
     };
-    let min = count("minInstanceCount", scaling.min_instance_count, found);
-    note(key::SERVICE_MIN, min.filter(|n| n != "0"));
-    let max = count("maxInstanceCount", scaling.max_instance_count, found);
-    note(key::SERVICE_MAX, max.filter(|n| n != "0"));
-    let manual = count("manualInstanceCount", scaling.manual_instance_count, found);
-    match (scaling.scaling_mode, manual) {
+    let not_zero = |value: i32| (value != 0).then_some(value);
+    note(
+        key::SERVICE_MIN,
+        count(
+            "min_instance_count",
+            not_zero(scaling.min_instance_count),
+            found,
+        ),
+    );
+    note(
+        key::SERVICE_MAX,
+        count(
+            "max_instance_count",
+            not_zero(scaling.max_instance_count),
+            found,
+        ),
+    );
+    let manual = count(
+        "manual_instance_count",
+        scaling.manual_instance_count,
+        found,
+    );
+    let mode = known::<ScalingMode>("scaling.scaling_mode", scaling.scaling_mode, found);
+    match (mode, manual) {
         (ScalingMode::Manual, None) => found.push(Violation::new(
-            "scaling.scalingMode",
-            "is MANUAL, but scaling.manualInstanceCount does not say how many instances.",
+            "scaling.scaling_mode",
+            "is MANUAL, but scaling.manual_instance_count does not say how many instances.",
         )),
         (ScalingMode::Automatic, _) | (_, None) => {}
         (_, manual) => {
@@ -97,7 +121,11 @@ pub(crate) fn read(
             ..v1::ObjectMeta::default()
         },
         spec: v1::ServiceSpec {
-            template: template(&sent.template, old_template, found),
+            template: template(
+                &sent.template.clone().unwrap_or_default(),
+                old_template,
+                found,
+            ),
             traffic,
         },
         ..v1::Service::default()
@@ -125,7 +153,7 @@ fn keep(old: &Service, desired: &mut Desired) {
     let was = &old.spec.template;
     let template = &mut desired.spec.template;
     system_too(&was.labels, &mut template.labels, &[]);
-    let fields = [EXECUTION, key::CLIENT_NAME, key::CLIENT_VERSION];
+    let fields = [EXECUTION];
     system_too(&was.annotations, &mut template.annotations, &fields);
     let limits = [key::CPU_LIMIT, key::MEMORY_LIMIT];
     for (key, value) in &was.as_sent {
@@ -158,84 +186,99 @@ fn user_only(at: &str, sent: &Map, found: &mut Vec<Violation>) {
     }
 }
 
-fn shown(all: &Map) -> Map {
+fn users(all: &Map) -> Map {
     let user = all.iter().filter(|(key, _)| !is_system(key));
     user.map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-fn refuse_service(sent: &types::Service, found: &mut Vec<Violation>) {
-    for (field, value, what) in [
+fn refuse_service(sent: &v2::Service, found: &mut Vec<Violation>) {
+    for (field, said, what) in [
         (
-            "binaryAuthorization",
-            &sent.binary_authorization,
+            "binary_authorization",
+            says(&sent.binary_authorization),
             "Binary Authorization is",
         ),
         (
-            "defaultUriDisabled",
-            &sent.default_uri_disabled,
+            "default_uri_disabled",
+            sent.default_uri_disabled,
             "Switching off the default URL is",
         ),
-        ("iapEnabled", &sent.iap_enabled, "Identity-Aware Proxy is"),
+        ("iap_enabled", sent.iap_enabled, "Identity-Aware Proxy is"),
         (
-            "multiRegionSettings",
-            &sent.multi_region_settings,
+            "multi_region_settings",
+            says(&sent.multi_region_settings),
             "A multi-region service is",
         ),
         (
-            "customAudiences",
-            &sent.custom_audiences,
+            "custom_audiences",
+            says(&sent.custom_audiences),
             "Custom audiences are",
         ),
         (
-            "buildConfig",
-            &sent.build_config,
+            "build_config",
+            says(&sent.build_config),
             "A build by the service is",
         ),
     ] {
-        refuse::field(field.to_owned(), value, what, found);
+        if said {
+            found.push(refuse::violation(field, what));
+        }
     }
 }
 
-fn refuse_template(sent: &types::Template, found: &mut Vec<Violation>) {
-    for (field, value, what) in [
-        ("vpcAccess", &sent.vpc_access, "VPC access is"),
-        ("volumes", &sent.volumes, "Volumes are"),
+fn refuse_template(sent: &v2::RevisionTemplate, found: &mut Vec<Violation>) {
+    const KEY: &str = "A customer's encryption key is";
+    for (field, said, what) in [
+        ("vpc_access", says(&sent.vpc_access), "VPC access is"),
+        ("volumes", says(&sent.volumes), "Volumes are"),
+        ("encryption_key", says(&sent.encryption_key), KEY),
         (
-            "encryptionKey",
-            &sent.encryption_key,
-            "A customer's encryption key is",
+            "encryption_key_shutdown_duration",
+            says(&sent.encryption_key_shutdown_duration),
+            KEY,
         ),
         (
-            "encryptionKeyShutdownDuration",
-            &sent.encryption_key_shutdown_duration,
-            "A customer's encryption key is",
+            "encryption_key_revocation_action",
+            sent.encryption_key_revocation_action != 0,
+            KEY,
         ),
-        ("serviceMesh", &sent.service_mesh, "A service mesh is"),
         (
-            "sessionAffinity",
-            &sent.session_affinity,
+            "service_mesh",
+            says(&sent.service_mesh),
+            "A service mesh is",
+        ),
+        (
+            "session_affinity",
+            sent.session_affinity,
             "Session affinity is",
         ),
         (
-            "healthCheckDisabled",
-            &sent.health_check_disabled,
+            "health_check_disabled",
+            sent.health_check_disabled,
             "Switching off the health check is",
         ),
-        ("nodeSelector", &sent.node_selector, "A GPU is"),
+        ("node_selector", says(&sent.node_selector), "A GPU is"),
         (
-            "gpuZonalRedundancyDisabled",
-            &sent.gpu_zonal_redundancy_disabled,
+            "gpu_zonal_redundancy_disabled",
+            sent.gpu_zonal_redundancy_disabled == Some(true),
             "A GPU is",
         ),
     ] {
-        refuse::field(format!("template.{field}"), value, what, found);
+        if said {
+            found.push(refuse::violation(format!("template.{field}"), what));
+        }
     }
-    if sent.encryption_key_revocation_action != types::Revocation::Unspecified {
-        found.push(refuse::violation(
-            "template.encryptionKeyRevocationAction",
-            "A customer's encryption key is",
+}
+
+/// An enum's value. One that is not known reads as unspecified, and is refused.
+fn known<E: TryFrom<i32> + Default>(at: &str, value: i32, found: &mut Vec<Violation>) -> E {
+    E::try_from(value).unwrap_or_else(|_| {
+        found.push(Violation::new(
+            at,
+            format!("is {value}, which is none of its values."),
         ));
-    }
+        E::default()
+    })
 }
 
 /// The annotation that a launch stage is in v1. The spelling that was there stays while it means
@@ -246,7 +289,7 @@ fn stage_note(sent: LaunchStage, old: Option<&Service>) -> Option<(String, Strin
         Some(text) if stage(Some(text)) == sent => text.clone(),
         _ => match sent {
             LaunchStage::Unspecified | LaunchStage::Ga => return None,
-            other => other.name().to_owned(),
+            other => other.as_str_name().to_owned(),
         },
     };
     Some((LAUNCH_STAGE.to_owned(), text))
@@ -254,17 +297,16 @@ fn stage_note(sent: LaunchStage, old: Option<&Service>) -> Option<(String, Strin
 
 /// The launch stage that an annotation says.
 pub(crate) fn stage(note: Option<&String>) -> LaunchStage {
-    let text = note.map(|text| Value::String(text.to_ascii_uppercase()));
-    text.and_then(|text| serde_json::from_value(text).ok())
+    let text = note.map(|text| text.to_ascii_uppercase());
+    text.and_then(|text| LaunchStage::from_str_name(&text))
         .unwrap_or(LaunchStage::Ga)
 }
 
-fn counted(at: String, value: Option<i64>, found: &mut Vec<Violation>) -> Option<String> {
-    let value = value?;
-    if u32::try_from(value).is_err() {
+fn counted(at: String, value: i32, found: &mut Vec<Violation>) -> Option<String> {
+    if value < 0 {
         found.push(Violation::new(
             at,
-            format!("is {value}; must be 0 or more, and not that large."),
+            format!("is {value}; must be 0 or more."),
         ));
         return None;
     }
@@ -272,7 +314,7 @@ fn counted(at: String, value: Option<i64>, found: &mut Vec<Violation>) -> Option
 }
 
 fn template(
-    sent: &types::Template,
+    sent: &v2::RevisionTemplate,
     old: Option<&RevisionTemplate>,
     found: &mut Vec<Violation>,
 ) -> v1::RevisionTemplate {
@@ -285,24 +327,25 @@ fn template(
             annotations.insert(key.to_owned(), value);
         }
     };
-    let environment = match sent.execution_environment {
+    let at = "template.execution_environment";
+    let wanted = known::<Execution>(at, sent.execution_environment, found);
+    let environment = match wanted {
         Execution::Unspecified => None,
         Execution::Gen1 => Some("gen1".to_owned()),
         Execution::Gen2 => Some("gen2".to_owned()),
     };
     // A word that v2 does not know reads as unspecified, and stays when it comes back so.
     let was = old.and_then(|old| old.annotations.get(EXECUTION));
-    let same = was.filter(|was| execution(Some(was)) == sent.execution_environment);
+    let same = was.filter(|was| execution(Some(was)) == wanted);
     note(EXECUTION, same.cloned().or(environment));
-    note(key::CLIENT_NAME, Some(sent.client.clone()));
-    note(key::CLIENT_VERSION, Some(sent.client_version.clone()));
-    let scaling = &sent.scaling;
-    let at = "template.scaling.minInstanceCount".to_owned();
-    let min = counted(at, scaling.min_instance_count, found);
-    note(key::MIN, min.filter(|n| n != "0"));
-    let at = "template.scaling.maxInstanceCount".to_owned();
-    let max = counted(at, scaling.max_instance_count, found);
-    note(key::MAX, max.filter(|n| n != "0"));
+    let scaling = sent.scaling.unwrap_or_default();
+    for (key, field, value) in [
+        (key::MIN, "min_instance_count", scaling.min_instance_count),
+        (key::MAX, "max_instance_count", scaling.max_instance_count),
+    ] {
+        let count = counted(format!("template.scaling.{field}"), value, found);
+        note(key, count.filter(|n| n != "0"));
+    }
     let resources = sent.containers.first().and_then(|c| c.resources.as_ref());
     if let Some(resources) = resources {
         // Whoever says anything of resources says whether CPU is idle between requests.
@@ -323,8 +366,8 @@ fn template(
             ..v1::ObjectMeta::default()
         },
         spec: v1::RevisionSpec {
-            container_concurrency: sent.max_instance_request_concurrency,
-            timeout_seconds: sent.timeout.map(|Seconds(seconds)| seconds),
+            container_concurrency: number(sent.max_instance_request_concurrency),
+            timeout_seconds: sent.timeout.and_then(|timeout| seconds(timeout, found)),
             service_account_name: sent.service_account.clone(),
             containers: sent
                 .containers
@@ -337,13 +380,25 @@ fn template(
     }
 }
 
+fn seconds(timeout: Duration, found: &mut Vec<Violation>) -> Option<i64> {
+    if timeout.nanos != 0 {
+        found.push(Violation::new(
+            "template.timeout",
+            "is not a whole number of seconds, such as 300s.",
+        ));
+        return None;
+    }
+    Some(timeout.seconds)
+}
+
 fn traffic_target(
     i: usize,
-    sent: &types::TrafficTarget,
+    sent: &v2::TrafficTarget,
     found: &mut Vec<Violation>,
 ) -> v1::TrafficTarget {
     let named = !sent.revision.is_empty();
-    let wrong = match (sent.kind, named) {
+    let kind = known::<Allocation>(&format!("traffic[{i}].type"), sent.r#type, found);
+    let wrong = match (kind, named) {
         (Allocation::Latest, true) => Some("has both a revision and the type for the latest"),
         (Allocation::Revision, false) => Some("names no revision, which its type asks for"),
         (Allocation::Unspecified, false) => Some("has neither a type nor a revision"),
@@ -362,49 +417,40 @@ fn traffic_target(
     v1::TrafficTarget {
         revision_name: by_name.then(|| sent.revision.clone()),
         latest_revision: Some(!by_name),
-        percent: sent.percent,
+        percent: Some(sent.percent.into()),
         tag: Some(sent.tag.clone()),
         ..v1::TrafficTarget::default()
     }
 }
 
 /// Writes a service as clients read it.
-pub(crate) fn write(service: &Service) -> types::Service {
+pub(crate) fn write(service: &Service) -> v2::Service {
     let (meta, spec, status) = (&service.meta, &service.spec, &service.status);
     let name = full_name(service);
-    let revision = |revision: &str| {
-        let some = Some(revision).filter(|r| !r.is_empty());
-        Output(some.map(|r| format!("{name}/revisions/{r}")))
+    let revision = |revision: &str| match revision {
+        "" => String::new(),
+        revision => format!("{name}/revisions/{revision}"),
     };
     let (ready, others): (Vec<_>, Vec<_>) =
         status.conditions.iter().partition(|c| c.kind == "Ready");
     let url = Some(status.url.clone()).filter(|url| !url.is_empty());
-    types::Service {
-        uid: meta.uid.clone().into(),
-        generation: meta.generation.to_string().into(),
-        create_time: v1_service::time(meta.created).into(),
-        update_time: v1_service::time(meta.updated).into(),
-        delete_time: Output(meta.deleted.map(v1_service::time)),
-        creator: meta.creator.clone().into(),
-        last_modifier: meta.last_modifier.clone().into(),
-        observed_generation: status.observed_generation.to_string().into(),
-        terminal_condition: Output(ready.first().map(|c| condition::write(c))),
-        conditions: others
-            .iter()
-            .map(|c| condition::write(c))
-            .collect::<Vec<_>>()
-            .into(),
+    v2::Service {
+        uid: meta.uid.clone(),
+        generation: meta.generation,
+        create_time: Some(time(meta.created)),
+        update_time: Some(time(meta.updated)),
+        delete_time: meta.deleted.map(time),
+        creator: meta.creator.clone(),
+        last_modifier: meta.last_modifier.clone(),
+        observed_generation: status.observed_generation,
+        terminal_condition: ready.first().map(|c| condition::write(c)),
+        conditions: others.into_iter().map(condition::write).collect(),
         latest_ready_revision: revision(&status.latest_ready_revision),
         latest_created_revision: revision(&status.latest_created_revision),
-        traffic_statuses: status
-            .traffic
-            .iter()
-            .map(write_traffic_status)
-            .collect::<Vec<_>>()
-            .into(),
-        urls: Output(url.clone().map(|url| vec![url])),
-        uri: Output(url),
-        reconciling: Output(Some(!settled(service)).filter(|busy| *busy)),
+        traffic_statuses: status.traffic.iter().map(write_traffic_status).collect(),
+        urls: url.clone().into_iter().collect(),
+        uri: url.unwrap_or_default(),
+        reconciling: !settled(service),
         etag: super::etag(service),
         name,
         ..wanted(service, spec)
@@ -420,54 +466,52 @@ pub(crate) fn settled(service: &Service) -> bool {
 }
 
 /// The fields that clients may set.
-fn wanted(service: &Service, spec: &ServiceSpec) -> types::Service {
+fn wanted(service: &Service, spec: &ServiceSpec) -> v2::Service {
     let meta = &service.meta;
     let scaling = &spec.scaling;
-    let traffic = spec.traffic.iter().map(|target| types::TrafficTarget {
-        kind: match target.revision {
-            Some(_) => Allocation::Revision,
-            None => Allocation::Latest,
-        },
+    let traffic = spec.traffic.iter().map(|target| v2::TrafficTarget {
+        r#type: allocation(target.revision.is_none()),
         revision: target.revision.clone().unwrap_or_default(),
-        percent: (target.percent > 0).then(|| target.percent.into()),
+        percent: shown(Some(target.percent.into())),
         tag: target.tag.clone().unwrap_or_default(),
     });
-    types::Service {
+    let ingress = match spec.ingress {
+        lauf_model::Ingress::All => Ingress::All,
+        lauf_model::Ingress::Internal => Ingress::InternalOnly,
+        lauf_model::Ingress::InternalAndLoadBalancing => Ingress::InternalLoadBalancer,
+    };
+    let mode = match scaling.manual_instances {
+        Some(_) => ScalingMode::Manual,
+        None => ScalingMode::Unspecified,
+    };
+    let template = &spec.template;
+    v2::Service {
         description: spec.description.clone(),
-        labels: shown(&meta.labels),
-        annotations: shown(&meta.annotations),
+        labels: users(&meta.labels),
+        annotations: users(&meta.annotations),
         client: meta.client.clone(),
         client_version: meta.client_version.clone(),
-        ingress: match spec.ingress {
-            lauf_model::Ingress::All => Ingress::All,
-            lauf_model::Ingress::Internal => Ingress::Internal,
-            lauf_model::Ingress::InternalAndLoadBalancing => Ingress::LoadBalancer,
-        },
-        launch_stage: stage(meta.annotations.get(LAUNCH_STAGE)),
+        ingress: ingress.into(),
+        launch_stage: stage(meta.annotations.get(LAUNCH_STAGE)).into(),
         invoker_iam_disabled: spec.invoker_iam_disabled,
-        scaling: types::ServiceScaling {
-            min_instance_count: (scaling.min_instances > 0).then(|| scaling.min_instances.into()),
-            max_instance_count: scaling.max_instances.map(i64::from),
-            scaling_mode: match scaling.manual_instances {
-                Some(_) => ScalingMode::Manual,
-                None => ScalingMode::Unspecified,
-            },
-            manual_instance_count: scaling.manual_instances.map(i64::from),
-        },
-        template: {
-            let template = &spec.template;
-            types::Template {
-                revision: template.name.clone().unwrap_or_default(),
-                ..write_template(
-                    &template.labels,
-                    &template.annotations,
-                    &template.as_sent,
-                    &template.spec,
-                )
-            }
-        },
+        scaling: (*scaling != lauf_model::Scaling::default()).then(|| v2::ServiceScaling {
+            min_instance_count: shown(Some(scaling.min_instances.into())),
+            max_instance_count: shown(scaling.max_instances.map(i64::from)),
+            scaling_mode: mode.into(),
+            manual_instance_count: scaling.manual_instances.map(|n| shown(Some(n.into()))),
+            ..v2::ServiceScaling::default()
+        }),
+        template: Some(v2::RevisionTemplate {
+            revision: template.name.clone().unwrap_or_default(),
+            ..write_template(
+                &template.labels,
+                &template.annotations,
+                &template.as_sent,
+                &template.spec,
+            )
+        }),
         traffic: traffic.collect(),
-        ..types::Service::default()
+        ..v2::Service::default()
     }
 }
 
@@ -477,10 +521,9 @@ pub(crate) fn write_template(
     annotations: &Map,
     as_sent: &Map,
     spec: &RevisionSpec,
-) -> types::Template {
+) -> v2::RevisionTemplate {
     let form = v1_service::write_revision_spec(spec, as_sent);
-    let note = |key: &str| annotations.get(key).cloned().unwrap_or_default();
-    let resources = |container: &v1::Container| types::Resources {
+    let resources = |container: &v1::Container| v2::ResourceRequirements {
         limits: container
             .resources
             .limits
@@ -490,25 +533,27 @@ pub(crate) fn write_template(
         cpu_idle: spec.cpu_throttling,
         startup_cpu_boost: spec.startup_cpu_boost,
     };
-    let containers = form.containers.into_iter().map(|c| types::Container {
+    let containers = form.containers.into_iter().map(|c| v2::Container {
         resources: Some(resources(&c)),
         ..container::write(c)
     });
-    types::Template {
-        labels: shown(labels),
-        annotations: shown(annotations),
-        scaling: types::RevisionScaling {
-            min_instance_count: (spec.min_instances > 0).then(|| spec.min_instances.into()),
-            max_instance_count: spec.max_instances.map(i64::from),
-        },
-        timeout: form.timeout_seconds.map(Seconds),
+    let scaled = spec.min_instances > 0 || spec.max_instances.is_some();
+    v2::RevisionTemplate {
+        labels: users(labels),
+        annotations: users(annotations),
+        scaling: scaled.then(|| v2::RevisionScaling {
+            min_instance_count: shown(Some(spec.min_instances.into())),
+            max_instance_count: shown(spec.max_instances.map(i64::from)),
+            ..v2::RevisionScaling::default()
+        }),
+        timeout: form
+            .timeout_seconds
+            .map(|seconds| Duration { seconds, nanos: 0 }),
         service_account: form.service_account_name,
         containers: containers.collect(),
-        execution_environment: execution(annotations.get(EXECUTION)),
-        max_instance_request_concurrency: form.container_concurrency,
-        client: note(key::CLIENT_NAME),
-        client_version: note(key::CLIENT_VERSION),
-        ..types::Template::default()
+        execution_environment: execution(annotations.get(EXECUTION)).into(),
+        max_instance_request_concurrency: shown(form.container_concurrency),
+        ..v2::RevisionTemplate::default()
     }
 }
 
@@ -520,15 +565,19 @@ fn execution(note: Option<&String>) -> Execution {
     }
 }
 
-fn write_traffic_status(status: &TrafficStatus) -> types::TrafficStatus {
-    types::TrafficStatus {
-        kind: if status.latest {
-            Allocation::Latest
-        } else {
-            Allocation::Revision
-        },
+fn allocation(latest: bool) -> i32 {
+    if latest {
+        Allocation::Latest.into()
+    } else {
+        Allocation::Revision.into()
+    }
+}
+
+fn write_traffic_status(status: &TrafficStatus) -> v2::TrafficTargetStatus {
+    v2::TrafficTargetStatus {
+        r#type: allocation(status.latest),
         revision: status.revision.clone(),
-        percent: status.percent,
+        percent: shown(Some(status.percent.into())),
         tag: status.tag.clone().unwrap_or_default(),
         uri: status.url.clone().unwrap_or_default(),
     }

@@ -47,7 +47,7 @@ fn is_registry(host: &str, path: &str) -> bool {
         return false;
     }
     let api = rest.starts_with("/projects/")
-        && rest.contains("/locations/")
+        && (rest.contains("/locations/") || rest.ends_with("/locations"))
         && !["/manifests/", "/blobs/", "/tags/list", "/referrers/"]
             .iter()
             .any(|m| rest.contains(m));
@@ -81,6 +81,8 @@ mod tests {
             ("localhost", "/v2/hello/manifests/latest", true),
             ("localhost", "/v2/projects/p/locations/l/manifests/x", true),
             ("localhost", "/v2/projects/p/locations/l/services", false),
+            ("localhost", "/v2/projects/p/locations", false),
+            ("localhost", "/v2/projects/p/locations/l", false),
             (
                 "run.googleapis.com",
                 "/v2/projects/p/locations/l/services",
