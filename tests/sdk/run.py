@@ -16,8 +16,8 @@ import grpc
 from google.api_core import exceptions
 from google.auth.exceptions import RefreshError
 from google.cloud import run_v2
-from google.longrunning import operations_pb2
 from google.iam.v1 import iam_policy_pb2, policy_pb2
+from google.longrunning import operations_pb2
 from google.oauth2.credentials import Credentials
 from google.protobuf import duration_pb2, field_mask_pb2
 
