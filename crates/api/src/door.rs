@@ -97,18 +97,18 @@ impl Door {
     async fn rest(self, request: Request<Body>) -> Result<Reply, Status> {
         let (caller, host, target) = self.let_in(&request)?;
         let path = request.uri().path();
-        if target == Target::Run {
-            if let Some(found) = self.transcoder.find(v2::DOMAIN, request.method(), path) {
-                let (parts, body) = request.into_parts();
-                let mut rest = Rest {
-                    query: parts.uri.query().unwrap_or_default().to_owned(),
-                    headers: parts.headers,
-                    body: self.api.body(body).await?,
-                    ..Rest::default()
-                };
-                rest.extensions.insert(caller);
-                return Ok(found.answer(rest, self.rpcs).await.map(Body::new));
-            }
+        if target == Target::Run
+            && let Some(found) = self.transcoder.find(v2::DOMAIN, request.method(), path)
+        {
+            let (parts, body) = request.into_parts();
+            let mut rest = Rest {
+                query: parts.uri.query().unwrap_or_default().to_owned(),
+                headers: parts.headers,
+                body: self.api.body(body).await?,
+                ..Rest::default()
+            };
+            rest.extensions.insert(caller);
+            return Ok(found.answer(rest, self.rpcs).await.map(Body::new));
         }
         let api = &self.api;
         let ask = api.read(caller, host, request).await?;

@@ -373,7 +373,7 @@ impl<'a> Scope<'a> {
     /// The names of an enum's values, from the arms of its `as_str_name`.
     fn written_names(&self, of: &syn::Ident) -> Result<BTreeMap<String, String>> {
         let body = self.items.iter().find_map(|item| match item {
-            Item::Impl(item) if item.self_ty.to_token_stream().to_string() == of.to_string() => {
+            Item::Impl(item) if *of == item.self_ty.to_token_stream().to_string() => {
                 item.items.iter().find_map(|item| match item {
                     syn::ImplItem::Fn(f) if f.sig.ident == "as_str_name" => Some(&f.block),
                     _ => None,

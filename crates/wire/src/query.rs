@@ -149,10 +149,11 @@ fn fields(of: &MessageDescriptor, path: &str) -> Option<Vec<FieldDescriptor>> {
         .map(|name| {
             let inside = of.take()?;
             let field = field(&inside, name)?;
-            if !field.is_list() && !field.is_map() {
-                if let Kind::Message(inner) = field.kind() {
-                    of = Some(inner);
-                }
+            if !field.is_list()
+                && !field.is_map()
+                && let Kind::Message(inner) = field.kind()
+            {
+                of = Some(inner);
             }
             Some(field)
         })

@@ -254,10 +254,9 @@ impl Found<'_> {
         system: System,
     ) -> Result<Response<Body>, tonic::Status> {
         let (head, body) = response.into_parts();
-        if let Some(status) = tonic::Status::from_header_map(&head.headers) {
-            if status.code() != tonic::Code::Ok {
-                return Err(status);
-            }
+        let status = tonic::Status::from_header_map(&head.headers);
+        if let Some(status) = status.filter(|s| s.code() != tonic::Code::Ok) {
+            return Err(status);
         }
         let mut messages = Messages {
             body,

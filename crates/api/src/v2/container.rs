@@ -164,7 +164,6 @@ fn write_probe(form: v1::Probe) -> v2::Probe {
         let headers = http.http_headers.into_iter().map(|header| v2::HttpHeader {
             name: header.name,
             value: header.value,
-            ..v2::HttpHeader::default()
         });
         ProbeType::HttpGet(v2::HttpGetAction {
             path: http.path.unwrap_or_default(),

@@ -188,7 +188,6 @@ fn a_template() -> impl Strategy<Value = v2::RevisionTemplate> {
             scaling: Some(v2::RevisionScaling {
                 min_instance_count: min,
                 max_instance_count: max.unwrap_or_default(),
-                ..Default::default()
             }),
             timeout: timeout.map(|seconds| lauf_wire::Duration { seconds, nanos: 0 }),
             max_instance_request_concurrency: concurrency,
@@ -246,7 +245,6 @@ fn a_probe() -> impl Strategy<Value = v2::Probe> {
             let header = v2::HttpHeader {
                 name: "X".to_owned(),
                 value: "y".to_owned(),
-                ..Default::default()
             };
             ProbeType::HttpGet(v2::HttpGetAction {
                 path,

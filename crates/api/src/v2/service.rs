@@ -67,7 +67,7 @@ pub(crate) fn read(
         }
         .map(str::to_owned),
     );
-    let scaling = sent.scaling.clone().unwrap_or_default();
+    let scaling = sent.scaling.unwrap_or_default();
     let count = |field: &str, value: Option<i32>, found: &mut Vec<Violation>| {
         counted(format!("scaling.{field}"), value?, found)
     };
@@ -499,7 +499,6 @@ fn wanted(service: &Service, spec: &ServiceSpec) -> v2::Service {
             max_instance_count: shown(scaling.max_instances.map(i64::from)),
             scaling_mode: mode.into(),
             manual_instance_count: scaling.manual_instances.map(|n| shown(Some(n.into()))),
-            ..v2::ServiceScaling::default()
         }),
         template: Some(v2::RevisionTemplate {
             revision: template.name.clone().unwrap_or_default(),
@@ -544,7 +543,6 @@ pub(crate) fn write_template(
         scaling: scaled.then(|| v2::RevisionScaling {
             min_instance_count: shown(Some(spec.min_instances.into())),
             max_instance_count: shown(spec.max_instances.map(i64::from)),
-            ..v2::RevisionScaling::default()
         }),
         timeout: form
             .timeout_seconds
