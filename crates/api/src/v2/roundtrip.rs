@@ -60,11 +60,14 @@ proptest! {
 
     #[test]
     fn v2_to_model_to_v2(message in a_message(), before in a_service()) {
-        let mut found = Vec::new();
-        let desired = service::read("hello", &sent(&message), None, &mut found);
-        prop_assert_eq!(found, Vec::new());
-        let made = applied(desired, &before.meta);
-        is_in(&dynamic(&message), &dynamic(&service::write(&made)))?;
+        // As a new service, and in place of any other.
+        for old in [None, Some(&before)] {
+            let mut found = Vec::new();
+            let desired = service::read("hello", &sent(&message), old, &mut found);
+            prop_assert_eq!(found, Vec::new());
+            let made = applied(desired, &before.meta);
+            is_in(&dynamic(&message), &dynamic(&service::write(&made)))?;
+        }
     }
 
     /// Any service that v1 may have made, updated through v2 with what v2 shows of it and one change
@@ -137,11 +140,13 @@ fn a_message() -> impl Strategy<Value = v2::Service> {
         prop::sample::select(vec![3, 4, 2]),
         0..5_i32,
         of(1..9_i32),
+        0..2_i32,
         any::<bool>(),
     );
     (texts, choices, a_template()).prop_map(|(texts, choices, template)| {
         let (description, labels, annotations, client, client_version) = texts;
-        let (ingress, launch_stage, min_instance_count, manual, invoker_iam_disabled) = choices;
+        let (ingress, launch_stage, min_instance_count, manual, mode, invoker_iam_disabled) =
+            choices;
         v2::Service {
             description,
             labels,
@@ -154,7 +159,7 @@ fn a_message() -> impl Strategy<Value = v2::Service> {
             scaling: Some(v2::ServiceScaling {
                 min_instance_count,
                 manual_instance_count: manual,
-                scaling_mode: if manual.is_some() { 2 } else { 0 },
+                scaling_mode: if manual.is_some() { 2 } else { mode },
                 ..Default::default()
             }),
             template: Some(template),

@@ -21,6 +21,7 @@ use crate::v1::types::Map;
 use crate::v1::{service as v1_service, types as v1};
 
 pub(crate) const LAUNCH_STAGE: &str = "run.googleapis.com/launch-stage";
+const AUTOMATIC: &str = "automatic";
 const EXECUTION: &str = "run.googleapis.com/execution-environment";
 /// The keys of labels and annotations that are the system's: v2 neither shows nor takes them.
 const SYSTEM: [&str; 4] = [
@@ -99,7 +100,8 @@ pub(crate) fn read(
             "scaling.scaling_mode",
             "is MANUAL, but scaling.manual_instance_count does not say how many instances.",
         )),
-        (ScalingMode::Automatic, _) | (_, None) => {}
+        (ScalingMode::Automatic, _) => note(key::SCALING_MODE, Some(AUTOMATIC.to_owned())),
+        (_, None) => {}
         (_, manual) => {
             note(key::SCALING_MODE, Some("manual".to_owned()));
             note(key::MANUAL_COUNT, manual);
@@ -149,7 +151,15 @@ fn keep(old: &Service, desired: &mut Desired) {
     system_too(&old.meta.labels, &mut desired.labels, &[]);
     let fields = [LAUNCH_STAGE];
     system_too(&old.meta.annotations, &mut desired.annotations, &fields);
+    // Which kind of scaling was named is v2's to say too.
+    let mode = desired.as_sent.remove(key::SCALING_MODE);
     desired.as_sent.clone_from(&old.meta.as_sent);
+    if mode.is_some() || is_automatic(&desired.as_sent) {
+        desired.as_sent.remove(key::SCALING_MODE);
+        desired
+            .as_sent
+            .extend(mode.map(|mode| (key::SCALING_MODE.to_owned(), mode)));
+    }
     let was = &old.spec.template;
     let template = &mut desired.spec.template;
     system_too(&was.labels, &mut template.labels, &[]);
@@ -171,6 +181,13 @@ fn keep(old: &Service, desired: &mut Desired) {
     threshold(&was.startup_probe, &mut container.startup_probe);
     threshold(&was.liveness_probe, &mut container.liveness_probe);
     threshold(&was.readiness_probe, &mut container.readiness_probe);
+}
+
+/// Whether automatic scaling, which there is anyway, was asked for by name.
+fn is_automatic(as_sent: &Map) -> bool {
+    as_sent
+        .get(key::SCALING_MODE)
+        .is_some_and(|m| m == AUTOMATIC)
 }
 
 fn is_system(key: &str) -> bool {
@@ -482,8 +499,10 @@ fn wanted(service: &Service, spec: &ServiceSpec) -> v2::Service {
     };
     let mode = match scaling.manual_instances {
         Some(_) => ScalingMode::Manual,
+        None if is_automatic(&meta.as_sent) => ScalingMode::Automatic,
         None => ScalingMode::Unspecified,
     };
+    let scaled = *scaling != lauf_model::Scaling::default() || mode == ScalingMode::Automatic;
     let template = &spec.template;
     v2::Service {
         description: spec.description.clone(),
@@ -494,7 +513,7 @@ fn wanted(service: &Service, spec: &ServiceSpec) -> v2::Service {
         ingress: ingress.into(),
         launch_stage: stage(meta.annotations.get(LAUNCH_STAGE)).into(),
         invoker_iam_disabled: spec.invoker_iam_disabled,
-        scaling: (*scaling != lauf_model::Scaling::default()).then(|| v2::ServiceScaling {
+        scaling: scaled.then(|| v2::ServiceScaling {
             min_instance_count: shown(Some(scaling.min_instances.into())),
             max_instance_count: shown(scaling.max_instances.map(i64::from)),
             scaling_mode: mode.into(),
