@@ -209,17 +209,15 @@ impl Connection {
                     }
                 }
             }
-            if !self.out.is_empty() {
-                if ready!(self.out.poll_flush(cx, &mut self.stream)).is_err() {
-                    self.sending = None;
-                    let untouched = self.out.is_untouched();
-                    self.out = Out::default();
-                    return Poll::Ready(Err(if untouched {
-                        Stopped::Untouched
-                    } else {
-                        Stopped::Write
-                    }));
-                }
+            if !self.out.is_empty() && ready!(self.out.poll_flush(cx, &mut self.stream)).is_err() {
+                self.sending = None;
+                let untouched = self.out.is_untouched();
+                self.out = Out::default();
+                return Poll::Ready(Err(if untouched {
+                    Stopped::Untouched
+                } else {
+                    Stopped::Write
+                }));
             }
             match self.sending {
                 None => return Poll::Ready(Ok(())),

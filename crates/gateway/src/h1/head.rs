@@ -237,12 +237,8 @@ impl<'a> Text<'a> {
             let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
             let value = HeaderValue::from_maybe_shared(self.part(line.value)).ok()?;
             match name {
-                CONTENT_LENGTH => {
-                    // The same number again says nothing new (RFC 9110, section 8.6).
-                    if facts.saw_length(line.value) {
-                        continue;
-                    }
-                }
+                // The same number again says nothing new (RFC 9110, section 8.6).
+                CONTENT_LENGTH if facts.saw_length(line.value) => continue,
                 TRANSFER_ENCODING => {
                     facts.codings += 1;
                     facts.chunked = line.value.eq_ignore_ascii_case(b"chunked");

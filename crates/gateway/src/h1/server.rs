@@ -259,19 +259,20 @@ impl Session {
             return Ok(After::Switched);
         }
         drop(body);
-        let mut line = self.line.borrow_mut();
-        line.serial += 1;
-        if !plan.keep_alive {
-            return Ok(After::Close);
+        {
+            let mut line = self.line.borrow_mut();
+            line.serial += 1;
+            if !plan.keep_alive {
+                return Ok(After::Close);
+            }
+            if line.body.is_done() {
+                return Ok(After::Next);
+            }
+            // Whether the body still comes is the client's choice if it waited for our word.
+            if line.expect == Expect::Answered {
+                return Ok(After::Close);
+            }
         }
-        if line.body.is_done() {
-            return Ok(After::Next);
-        }
-        // Whether the body still comes is the client's choice if it waited for our word.
-        if line.expect == Expect::Answered {
-            return Ok(After::Close);
-        }
-        drop(line);
         Ok(if self.rest_is_read().await {
             After::Next
         } else {
