@@ -195,7 +195,9 @@ impl Settings {
                 .clone()
                 .or(file.default_project)
                 .unwrap_or_else(|| "demo".into()),
-            idle_timeout: idle.map_or(Ok(Duration::from_secs(15 * 60)), |text| duration(&text))?,
+            idle_timeout: idle.map_or(Ok(Duration::from_secs(15 * 60)), |text| {
+                duration(&text).context("idle-timeout")
+            })?,
             runtime,
             pool: typed.pool.or(file.pool).unwrap_or(8).clamp(1, 1024),
             egress: typed.egress.or(file.egress),

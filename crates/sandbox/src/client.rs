@@ -1,10 +1,11 @@
 //! The server's end of the keeper: requests as async functions, events as a channel.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -542,7 +543,11 @@ fn spawn(config: &KeeperConfig) -> Result<(), KeeperError> {
         program: config.exe.clone(),
         source,
     };
-    fs::create_dir_all(&config.settings.state_dir).map_err(run)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.settings.state_dir)
+        .map_err(run)?;
     let settings =
         serde_json::to_string(&config.settings).map_err(|e| KeeperError::Start(e.to_string()))?;
     let output = Command::new(&config.exe)

@@ -47,9 +47,12 @@ pub(crate) fn print(facts: &Facts<'_>) {
     );
     println!("  certificate authority   {}", facts.ca_file.display());
     if !facts.egress {
-        println!(
-            "  egress                  off: install nftables (apt install nftables) and start again"
-        );
+        let why = if settings.egress == Some(false) {
+            "as the settings say"
+        } else {
+            "install nftables (apt install nftables), then `lauf down` and `lauf up`"
+        };
+        println!("  egress                  off: {why}");
     }
     if facts.adopted > 0 {
         println!(

@@ -18,6 +18,9 @@ pub(crate) struct Faces {
 
 impl Face for Faces {
     fn serve(&self, request: Request<Body>, info: ConnInfo) -> FaceFuture {
+        if from_another_site(&request, &info.host) {
+            return Box::pin(async { refused() });
+        }
         let registry = is_registry(&info.host, request.uri().path());
         let router = if registry {
             self.registry.clone()
@@ -31,6 +34,43 @@ impl Face for Faces {
                 .unwrap_or_else(|never| match never {})
         })
     }
+}
+
+/// Whether a browser sends this for a page of somebody else's. A browser that was once given the token (a registry asks for it with a
+/// dialogue) would send it along with whatever any page makes it send. Programs say neither header.
+fn from_another_site(request: &Request<Body>, host: &str) -> bool {
+    let said = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .map(|v| v.to_str().unwrap_or("?"))
+    };
+    // What the address bar and bookmarks send is `none`.
+    if said("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return true;
+    }
+    // Older browsers, and pages without TLS on other addresses than loopback.
+    said("origin").is_some_and(|origin| {
+        let page = origin.parse::<http::Uri>().ok();
+        page.and_then(|page| page.host().map(str::to_ascii_lowercase))
+            .as_deref()
+            != Some(host)
+    })
+}
+
+fn refused() -> http::Response<Body> {
+    let body = serde_json::json!({ "error": {
+        "code": 403,
+        "message": "This was sent by a browser for a page of another site. Call this API from a program, or open it directly.",
+        "status": "PERMISSION_DENIED",
+    }});
+    let mut response = http::Response::new(Body::from(body.to_string()));
+    *response.status_mut() = http::StatusCode::FORBIDDEN;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json; charset=UTF-8"),
+    );
+    response
 }
 
 /// Registry and Cloud Run v2 both live under `/v2/`. Google's hosts tell which is meant; on the
@@ -71,7 +111,34 @@ impl RegistryAuth for AdminOnly {
 
 #[cfg(test)]
 mod tests {
-    use super::is_registry;
+    use axum::body::Body;
+    use http::Request;
+
+    use super::{from_another_site, is_registry};
+
+    #[test]
+    fn pages_of_other_sites_get_nothing() {
+        for (name, value, refused) in [
+            ("accept", "*/*", false),
+            ("sec-fetch-site", "none", false),
+            ("sec-fetch-site", "same-origin", false),
+            ("sec-fetch-site", "same-site", true),
+            ("sec-fetch-site", "cross-site", true),
+            ("origin", "http://127.0.0.1:8080", false),
+            (
+                "origin",
+                "http://hello-1.us-central1.run.localhost:8080",
+                true,
+            ),
+            ("origin", "https://evil.example", true),
+            ("origin", "null", true),
+        ] {
+            let request = Request::post("/v2/").header(name, value);
+            let request = request.body(Body::empty()).unwrap();
+            let got = from_another_site(&request, "127.0.0.1");
+            assert_eq!(got, refused, "{name}: {value}");
+        }
+    }
 
     #[test]
     fn the_registry_and_the_api_share_a_prefix() {

@@ -11,6 +11,7 @@ mod server_file;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -207,6 +208,8 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
+        // Who can open it can take it, and so keep the server from starting.
+        .mode(0o600)
         .open(&path)
         .with_context(|| {
             format!(

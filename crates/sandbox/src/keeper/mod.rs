@@ -159,6 +159,9 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
             "make the state directory {}",
             settings.state_dir.display()
         )))?;
+    // What instances write is here, and locks that nobody else may take; older versions left it open.
+    fs::set_permissions(&settings.state_dir, fs::Permissions::from_mode(0o700))
+        .map_err(at("close the state directory to others"))?;
     settings.state_dir = settings
         .state_dir
         .canonicalize()
