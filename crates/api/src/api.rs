@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lauf_iam::Caller;
 use lauf_model::{Code, Project, ServiceKey, Status, Violation};
@@ -17,7 +17,7 @@ use crate::deps::Deps;
 use crate::failed;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply, Words};
-use crate::{logging, native, resourcemanager, serviceusage, v1, v2};
+use crate::{kube, logging, native, resourcemanager, serviceusage, v1, v2};
 
 /// The longest path and query that is read, in bytes.
 const MAX_URI: usize = 16 << 10;
@@ -27,12 +27,14 @@ const MAX_URI: usize = 16 << 10;
 pub(crate) struct Api {
     pub(crate) config: Arc<ApiConfig>,
     pub(crate) deps: Deps,
+    pub(crate) kube: kube::Shared,
 }
 
 /// A request that was let in: who sent it and what it asks.
 pub(crate) struct Ask {
     pub(crate) caller: Caller,
     pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
     pub(crate) host: Host,
     /// The path's segments, percent-decoded.
     pub(crate) path: Vec<String>,
@@ -44,6 +46,9 @@ pub(crate) struct Ask {
 impl Api {
     /// Answers any request; errors too are answers.
     pub(crate) async fn answer(self, request: Request<Body>) -> Reply {
+        if kube::is_kubernetes(&request) {
+            return kube::answer(&self, request).await;
+        }
         let words = if request.uri().path().starts_with("/v2/") {
             Words::V2
         } else {
@@ -85,7 +90,8 @@ impl Api {
         self.deps.iam.authenticate(header)
     }
 
-    async fn read(&self, caller: Caller, request: Request<Body>) -> Result<Ask, Status> {
+    /// Reads a request that was let in.
+    pub(crate) async fn read(&self, caller: Caller, request: Request<Body>) -> Result<Ask, Status> {
         let (parts, body) = request.into_parts();
         let uri = &parts.uri;
         if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI {
@@ -99,6 +105,7 @@ impl Api {
             .map(http::uri::Authority::as_str)
             .or_else(|| parts.headers.get(header::HOST)?.to_str().ok())
             .unwrap_or_default();
+        let host = host::parse(authority);
         let path = uri.path().trim_start_matches('/');
         let path = path
             .split('/')
@@ -117,7 +124,8 @@ impl Api {
         Ok(Ask {
             caller,
             method: parts.method,
-            host: host::parse(authority),
+            headers: parts.headers,
+            host,
             path,
             query,
             body: self.body(body).await?,

@@ -7,11 +7,12 @@
 //!
 //! The laws:
 //!
-//! 1. **One model, two views.** v1 (`/apis/serving.knative.dev/v1`) and v2 (REST and gRPC) read and
-//!    write the same stored object. Putting back what was got changes nothing.
+//! 1. **One model, many views.** v1 (`/apis/serving.knative.dev/v1`), v2 (REST and gRPC) and Kubernetes
+//!    (`kube`) read and write the same stored object. Putting back what was got changes nothing.
 //! 2. **All violations at once**, each with its field's path, and nothing is stored.
 //! 3. **What cannot be honoured is refused**, never taken and forgotten.
-//! 4. **Errors have one shape**, made in one place (`reply`): Google's JSON with details.
+//! 4. **Errors have one shape a face**, made in one place: Google's JSON with details (`reply`),
+//!    Kubernetes' `Status` on its own (`kube`).
 //! 5. **Everything is bounded:** body, path, time to send them, pages.
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ mod etag;
 mod failed;
 mod host;
 mod iam;
+mod kube;
 mod lenient;
 mod logging;
 mod native;
@@ -51,6 +53,7 @@ pub fn router(config: ApiConfig, deps: Deps) -> Router {
     let api = Api {
         config: Arc::new(config),
         deps,
+        kube: kube::Shared::default(),
     };
     Router::new().fallback(move |request: Request| api.clone().answer(request))
 }

@@ -25,6 +25,10 @@ pub(crate) const CREATOR: &str = "serving.knative.dev/creator";
 pub(crate) const LAST_MODIFIER: &str = "serving.knative.dev/lastModifier";
 pub(crate) const MIN: &str = "autoscaling.knative.dev/minScale";
 pub(crate) const MAX: &str = "autoscaling.knative.dev/maxScale";
+/// Knative's later spelling of [`MIN`], which means the same.
+pub(crate) const MIN_DASHED: &str = "autoscaling.knative.dev/min-scale";
+/// Knative's later spelling of [`MAX`].
+pub(crate) const MAX_DASHED: &str = "autoscaling.knative.dev/max-scale";
 pub(crate) const CPU_THROTTLING: &str = "run.googleapis.com/cpu-throttling";
 pub(crate) const STARTUP_BOOST: &str = "run.googleapis.com/startup-cpu-boost";
 
@@ -35,7 +39,8 @@ pub(crate) const CPU_LIMIT: &str = "limits:cpu";
 pub(crate) const MEMORY_LIMIT: &str = "limits:memory";
 
 /// Annotations that Lauf writes and takes from nobody.
-const OUTPUT_ONLY: [&str; 5] = [INGRESS_STATUS, URLS, OPERATION_ID, CREATOR, LAST_MODIFIER];
+pub(crate) const OUTPUT_ONLY: [&str; 5] =
+    [INGRESS_STATUS, URLS, OPERATION_ID, CREATOR, LAST_MODIFIER];
 
 /// A client's annotations, being read.
 pub(crate) struct Reader<'a> {
@@ -103,6 +108,29 @@ impl<'a> Reader<'a> {
             self.as_sent.insert(key.to_owned(), text);
         }
         value
+    }
+
+    /// Takes a count that has two names, of which the first wins and both come back as sent. `zero`
+    /// says that it is zero where nothing is said.
+    pub(crate) fn either(&mut self, key: &str, other: &str, zero: bool) -> Option<u32> {
+        let sent = self.rest.get(key).cloned();
+        let value = match (&sent, zero) {
+            (None, _) => None,
+            (Some(_), true) => Some(self.count_or_zero(key)),
+            (Some(_), false) => self.count(key),
+        };
+        let Some(text) = self.rest.remove(other) else {
+            return value;
+        };
+        let Ok(under_other) = text.trim().parse::<u32>() else {
+            self.wrong(other, &text, "a whole number, 0 or more");
+            return value;
+        };
+        self.as_sent.insert(other.to_owned(), text);
+        if let Some(sent) = sent {
+            self.as_sent.insert(key.to_owned(), sent);
+        }
+        value.or(Some(under_other))
     }
 
     /// Takes one of some words.
@@ -199,6 +227,28 @@ impl<'a> Writer<'a> {
     pub(crate) fn count_or_zero(&mut self, key: &str, value: u32) {
         let canonical = (value > 0).then(|| value.to_string());
         self.value(key, canonical, |text| text.trim().parse() == Ok(value));
+    }
+
+    /// Writes a count that has two names, under that which was sent. `zero` says that it is zero
+    /// where nothing was said.
+    pub(crate) fn either(&mut self, key: &str, other: &str, value: Option<u32>, zero: bool) {
+        let wanted = if zero { value.or(Some(0)) } else { value };
+        let as_sent = self.as_sent;
+        let said = |key: &str| {
+            let text = as_sent.get(key)?;
+            (wanted.is_some() && text.trim().parse().ok() == wanted).then(|| text.clone())
+        };
+        if let Some(text) = said(other) {
+            let both = said(key);
+            self.out.insert(other.to_owned(), text);
+            if let Some(text) = both {
+                self.out.insert(key.to_owned(), text);
+            }
+        } else if zero {
+            self.count_or_zero(key, value.unwrap_or(0));
+        } else {
+            self.count(key, value);
+        }
     }
 
     /// Writes `canonical`, or what was sent if that means the same.

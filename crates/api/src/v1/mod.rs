@@ -3,7 +3,7 @@
 
 pub(crate) mod annotations;
 mod container;
-mod revision;
+pub(crate) mod revision;
 #[cfg(test)]
 pub(crate) mod roundtrip;
 pub(crate) mod service;

@@ -296,8 +296,8 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
     let annotated = &sent.metadata.annotations;
     let mut notes = Reader::new("spec.template.metadata.annotations", annotated, found);
     notes.refuse(&refuse::REVISION);
-    let min_instances = notes.count_or_zero(key::MIN);
-    let max_instances = notes.count(key::MAX);
+    let min_instances = notes.either(key::MIN, key::MIN_DASHED, true).unwrap_or(0);
+    let max_instances = notes.either(key::MAX, key::MAX_DASHED, false);
     let startup_cpu_boost = notes.bool(key::STARTUP_BOOST, false);
     let cpu_throttling = notes.bool(key::CPU_THROTTLING, true);
     let (annotations, mut as_sent) = notes.finish();
@@ -364,8 +364,8 @@ pub(crate) fn write_template(template: &RevisionTemplate) -> types::RevisionTemp
 /// Writes the annotations of a template or revision.
 pub(crate) fn write_revision_notes(rest: &Map, as_sent: &Map, spec: &RevisionSpec) -> Map {
     let mut notes = Writer::new(rest, as_sent);
-    notes.count_or_zero(key::MIN, spec.min_instances);
-    notes.count(key::MAX, spec.max_instances);
+    notes.either(key::MIN, key::MIN_DASHED, Some(spec.min_instances), true);
+    notes.either(key::MAX, key::MAX_DASHED, spec.max_instances, false);
     notes.bool(key::STARTUP_BOOST, spec.startup_cpu_boost, false);
     notes.bool(key::CPU_THROTTLING, spec.cpu_throttling, true);
     notes.finish()

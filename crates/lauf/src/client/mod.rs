@@ -16,6 +16,7 @@ mod describe;
 mod gcloud;
 mod http;
 mod image;
+mod kubeconfig;
 mod list;
 mod logs;
 mod open;
@@ -25,6 +26,7 @@ mod revisions;
 mod service;
 mod token;
 mod traffic;
+mod user;
 
 use std::path::PathBuf;
 
@@ -119,6 +121,8 @@ pub(crate) enum Command {
     /// Point Google's gcloud at this server
     #[command(subcommand)]
     Gcloud(gcloud::GcloudCommand),
+    /// Point kubectl and kn at this server, or take that away
+    Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Print the completions of a shell
     Completion(CompletionArgs),
 }
@@ -151,6 +155,7 @@ pub(crate) async fn run(
             out.raw(&text)
         }
         Command::Gcloud(command) => gcloud::run(global, &out, command).await,
+        Command::Kubeconfig(args) => kubeconfig::run(global, &out, &args).await,
         Command::Token(args) => token::run(global, &out, &args),
         command => {
             let api = Api::connect(Target::find(global)?).await?;
@@ -172,6 +177,9 @@ async fn with_server(api: &Api, out: &Out, command: Command) -> Result<()> {
         Command::Url(args) => open::url(api, out, &args).await,
         Command::Image(command) => image::run(api, out, command).await,
         // They need no server and were run before.
-        Command::Token(_) | Command::Gcloud(_) | Command::Completion(_) => Ok(()),
+        Command::Token(_)
+        | Command::Gcloud(_)
+        | Command::Kubeconfig(_)
+        | Command::Completion(_) => Ok(()),
     }
 }
