@@ -204,8 +204,9 @@ mod tests {
             "paths": {},
             "definitions": {"a": {"type": "string"}},
         }));
-        let wanted = b"\x0a\x032.0\x12\x06\x0a\x01T\x12\x011\x42\x00\x4a\x11\x0a\x0f\x0a\x01a\x12\x0a\xb2\x01\x08\x0a\x06string";
-        assert_eq!(bytes, wanted.as_slice().to_vec().split_off(0));
+        let wanted: &[u8] = b"\x0a\x032.0\x12\x06\x0a\x01T\x12\x011\x42\x00\
+            \x4a\x12\x0a\x10\x0a\x01a\x12\x0b\xb2\x01\x08\x0a\x06string";
+        assert_eq!(bytes, wanted);
         let mut long = Message::default();
         long.varint(300);
         assert_eq!(long.0, [0xac, 0x02]);
