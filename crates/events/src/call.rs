@@ -5,9 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use lauf_model::Code;
+use serde::{Deserialize, Serialize};
 
 /// Who a request says it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
     /// An identity token of a service account, for an audience.
     Oidc {
@@ -54,4 +56,21 @@ pub trait Caller: Send + Sync + 'static {
         identity: Option<Identity>,
         timeout: Duration,
     ) -> Result<Response<Bytes>, CallError>;
+}
+
+/// What an HTTP status is as a code (`google/rpc/code.proto`, "HTTP Mapping").
+pub(crate) fn code_of(status: u16) -> Code {
+    match status {
+        400 => Code::InvalidArgument,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        409 => Code::Aborted,
+        429 => Code::ResourceExhausted,
+        501 => Code::Unimplemented,
+        503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        500..=599 => Code::Internal,
+        _ => Code::Unknown,
+    }
 }

@@ -8,5 +8,9 @@
 mod call;
 pub mod log;
 pub mod pubsub;
+mod retry;
+pub mod scheduler;
+pub mod tasks;
 
 pub use call::{CallError, Caller, Identity};
+pub use retry::Backoff;

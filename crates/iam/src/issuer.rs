@@ -251,7 +251,9 @@ fn part<T: Serialize>(of: &T) -> String {
 }
 
 fn unpart<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, BadToken> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadToken::Unknown)?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| BadToken::Unknown)?;
     serde_json::from_slice(&bytes).map_err(|_| BadToken::Unknown)
 }
 
@@ -276,7 +278,10 @@ mod tests {
         let (issuer, clock) = issuer();
         let token = issuer.id_token("a@demo.example", "https://worker").unwrap();
         let claims = issuer.check_id_token(&token).unwrap();
-        assert_eq!((&*claims.email, &*claims.aud), ("a@demo.example", "https://worker"));
+        assert_eq!(
+            (&*claims.email, &*claims.aud),
+            ("a@demo.example", "https://worker")
+        );
         assert_eq!(claims.sub.len(), 21);
         assert_eq!(issuer.check_access_token(&token), Err(BadToken::Unknown));
 
@@ -291,7 +296,10 @@ mod tests {
     #[test]
     fn keys_overlap() {
         let (issuer, _) = issuer();
-        assert_eq!(Issuer::new("x", Arc::new(VirtualClock::new())).id_token("a", "b"), Err(NoKey));
+        assert_eq!(
+            Issuer::new("x", Arc::new(VirtualClock::new())).id_token("a", "b"),
+            Err(NoKey)
+        );
         let old = StoredKey::generate(Timestamp::UNIX_EPOCH).unwrap();
         issuer.set_keys(Keys::new(std::slice::from_ref(&old)).unwrap());
         let token = issuer.id_token("a@b", "c").unwrap();
@@ -323,7 +331,11 @@ mod tests {
             format!("{}.{}", parts[0], parts[1]),
             "x".repeat(MAX_TOKEN + 1),
         ] {
-            assert_eq!(issuer.check_id_token(&wrong), Err(BadToken::Unknown), "{wrong}");
+            assert_eq!(
+                issuer.check_id_token(&wrong),
+                Err(BadToken::Unknown),
+                "{wrong}"
+            );
         }
     }
 

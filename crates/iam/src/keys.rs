@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use ring::rand::SystemRandom;
-use ring::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents};
+use ring::signature::{
+    KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
+};
 use rsa::pkcs8::EncodePrivateKey as _;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,9 @@ impl StoredKey {
     pub fn generate(signs_from: Timestamp) -> Result<Self, KeyError> {
         let private = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, BITS)
             .map_err(|error| KeyError(error.to_string()))?;
-        let der = private.to_pkcs8_der().map_err(|error| KeyError(error.to_string()))?;
+        let der = private
+            .to_pkcs8_der()
+            .map_err(|error| KeyError(error.to_string()))?;
         let mut id = [0_u8; 16];
         getrandom::fill(&mut id).map_err(|error| KeyError(error.to_string()))?;
         Ok(Self {
@@ -74,7 +78,9 @@ pub struct Keys(Vec<Key>);
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| &key.id)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|key| &key.id))
+            .finish()
     }
 }
 
@@ -102,13 +108,22 @@ impl Keys {
     }
 
     /// Signs, and says with which key.
-    pub(crate) fn sign(&self, now: Timestamp, signed: impl FnOnce(&str) -> String) -> Option<String> {
+    pub(crate) fn sign(
+        &self,
+        now: Timestamp,
+        signed: impl FnOnce(&str) -> String,
+    ) -> Option<String> {
         let key = self.0.iter().rev().find(|key| key.signs_from <= now);
         let key = key.or(self.0.first())?;
         let text = signed(&key.id);
         let mut signature = vec![0; key.pair.public().modulus_len()];
         key.pair
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature)
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                text.as_bytes(),
+                &mut signature,
+            )
             .ok()?;
         Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
@@ -118,7 +133,9 @@ impl Keys {
         let key = self.0.iter().find(|key| key.id == id);
         key.is_some_and(|key| {
             let public = RsaPublicKeyComponents::<Vec<u8>>::from(key.pair.public());
-            public.verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature).is_ok()
+            public
+                .verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature)
+                .is_ok()
         })
     }
 
@@ -170,10 +187,17 @@ pub fn rotation(keys: &[StoredKey], now: Timestamp) -> Rotation {
         }
     };
     let stopped = |key: &StoredKey| {
-        let next = keys.iter().map(|k| k.signs_from).filter(|t| *t > key.signs_from).min();
+        let next = keys
+            .iter()
+            .map(|k| k.signs_from)
+            .filter(|t| *t > key.signs_from)
+            .min();
         next.is_some_and(|next| after(next, VERIFIES_AFTER) <= now)
     };
-    let remove = keys.iter().filter(|key| stopped(key)).map(|key| key.id.clone());
+    let remove = keys
+        .iter()
+        .filter(|key| stopped(key))
+        .map(|key| key.id.clone());
     Rotation {
         make,
         remove: remove.collect(),

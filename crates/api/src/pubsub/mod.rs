@@ -30,8 +30,9 @@ use crate::api::Api;
 /// The API whose face this is.
 pub(crate) const DOMAIN: &str = "pubsub.googleapis.com";
 
-/// The largest request: ten megabytes of messages, and what stands around them.
-pub(crate) const MAX_REQUEST: usize = 12 << 20;
+/// The largest request: ten megabytes of messages, which as JSON take a third more, and what stands
+/// around them.
+pub(crate) const MAX_REQUEST: usize = 16 << 20;
 
 /// Everything that the traits are implemented for.
 #[derive(Clone)]

@@ -40,7 +40,10 @@ impl IamPolicy for Face {
         request: Request<TestIamPermissionsRequest>,
     ) -> Answer<TestIamPermissionsResponse> {
         let sent = asked(request)?;
-        let ours = sent.permissions.into_iter().filter(|p| p.starts_with("pubsub."));
+        let ours = sent
+            .permissions
+            .into_iter()
+            .filter(|p| p.starts_with("pubsub."));
         answer(Ok(TestIamPermissionsResponse {
             permissions: ours.collect(),
         }))
@@ -95,7 +98,9 @@ impl Face {
                 (name.project, format!("subscriptions/{}", subscription.uid))
             }
             Some(SnapshotName::COLLECTION) => {
-                let name = self.named("resource", resource, SnapshotName::parse).await?;
+                let name = self
+                    .named("resource", resource, SnapshotName::parse)
+                    .await?;
                 let snapshot = self.pubsub.snapshot(&name)?;
                 (name.project, format!("snapshots/{}", snapshot.uid))
             }

@@ -135,7 +135,10 @@ impl Face {
         let schema = match &sent.schema_settings {
             Some(settings) => {
                 let field = "schema_settings.schema";
-                Some(self.named(field, &settings.schema, SchemaName::parse).await?)
+                Some(
+                    self.named(field, &settings.schema, SchemaName::parse)
+                        .await?,
+                )
             }
             None => None,
         };

@@ -24,7 +24,9 @@ impl SchemaService for Face {
             let name = format!("projects/{project}/schemas/{}", sent.schema_id);
             let name = SchemaName::parse("schema_id", &name)?;
             let (language, definition) = read(sent.schema)?;
-            self.pubsub.create_schema(&name, language, &definition).await
+            self.pubsub
+                .create_schema(&name, language, &definition)
+                .await
         };
         answer(made.await.map(|made| schema::show(&made, true)))
     }
@@ -79,7 +81,9 @@ impl SchemaService for Face {
         let made = async {
             let name = self.named("name", &sent.name, SchemaName::parse).await?;
             let (language, definition) = read(sent.schema)?;
-            self.pubsub.commit_schema(&name, language, &definition).await
+            self.pubsub
+                .commit_schema(&name, language, &definition)
+                .await
         };
         answer(made.await.map(|made| schema::show(&made, true)))
     }
@@ -121,9 +125,8 @@ impl SchemaService for Face {
         request: Request<ValidateSchemaRequest>,
     ) -> Answer<ValidateSchemaResponse> {
         let sent = asked(request)?;
-        let valid = read(sent.schema).and_then(|(language, definition)| {
-            self.pubsub.validate_schema(language, &definition)
-        });
+        let valid = read(sent.schema)
+            .and_then(|(language, definition)| self.pubsub.validate_schema(language, &definition));
         answer(valid.map(|()| ValidateSchemaResponse {}))
     }
 

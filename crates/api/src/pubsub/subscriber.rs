@@ -3,14 +3,14 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use lauf_events::pubsub::{
     DELETED_TOPIC, Refused, RefusedIds, SnapshotName, Subscriber as Hand, Subscription,
     SubscriptionName, TopicName,
 };
 use lauf_model::Status;
-use lauf_wire::google::pubsub::v1::subscriber_server::Subscriber;
 use lauf_wire::google::pubsub::v1::streaming_pull_response as parts;
+use lauf_wire::google::pubsub::v1::subscriber_server::Subscriber;
 use lauf_wire::google::pubsub::v1::{
     AcknowledgeRequest, CreateSnapshotRequest, DeleteSnapshotRequest, DeleteSubscriptionRequest,
     GetSnapshotRequest, GetSubscriptionRequest, ListSnapshotsRequest, ListSnapshotsResponse,
@@ -23,7 +23,6 @@ use lauf_wire::google::pubsub::v1::{
 use lauf_wire::google::rpc;
 use prost::Message as _;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Streaming, async_trait};
 
 use super::subscription::Names;
@@ -72,7 +71,11 @@ impl Subscriber for Face {
             let spec = self.read_subscription("subscription.", sent).await?;
             self.pubsub.update_subscription(spec, &mask).await
         };
-        answer(changed.await.map(|changed| self.show_subscription(&changed)))
+        answer(
+            changed
+                .await
+                .map(|changed| self.show_subscription(&changed)),
+        )
     }
 
     async fn list_subscriptions(
@@ -86,13 +89,15 @@ impl Subscriber for Face {
             self.pubsub
                 .list_subscriptions(&project, size, &sent.page_token)
         };
-        answer(listed.await.map(|page| ListSubscriptionsResponse {
-            subscriptions: page
-                .items
-                .iter()
-                .map(|found| self.show_subscription(found))
-                .collect(),
-            next_page_token: page.next,
+        answer(listed.await.map(|page| {
+            ListSubscriptionsResponse {
+                subscriptions: page
+                    .items
+                    .iter()
+                    .map(|found| self.show_subscription(found))
+                    .collect(),
+                next_page_token: page.next,
+            }
         }))
     }
 
@@ -174,7 +179,11 @@ impl Subscriber for Face {
         let pull = pull.await.map_err(|error| refuse(&error))?;
         let (answers, stream) = mpsc::channel(ANSWERS);
         tokio::spawn(pull.run(first, requests, answers));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let stream = stream::unfold(stream, |mut stream| async {
+            let answer = stream.recv().await?;
+            Some((answer, stream))
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn modify_push_config(&self, request: Request<ModifyPushConfigRequest>) -> Answer<()> {
@@ -206,8 +215,7 @@ impl Subscriber for Face {
         let listed = async {
             let project = self.project("project", &sent.project).await?;
             let size = size(sent.page_size)?;
-            self.pubsub
-                .list_snapshots(&project, size, &sent.page_token)
+            self.pubsub.list_snapshots(&project, size, &sent.page_token)
         };
         answer(listed.await.map(|page| ListSnapshotsResponse {
             snapshots: page.items.iter().map(snapshot::show).collect(),
@@ -286,7 +294,8 @@ impl Subscriber for Face {
 
 impl Face {
     async fn subscription(&self, text: &str) -> Result<SubscriptionName, Status> {
-        self.named("subscription", text, SubscriptionName::parse).await
+        self.named("subscription", text, SubscriptionName::parse)
+            .await
     }
 
     async fn read_subscription(

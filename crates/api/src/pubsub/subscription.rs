@@ -37,8 +37,12 @@ pub(super) fn read(names: Names, sent: wire::Subscription) -> Result<Subscriptio
         0 => DEFAULT_ACK_DEADLINE,
         seconds => seconds,
     };
-    let ack_deadline = u64::try_from(ack_deadline)
-        .map_err(|_| wrong("ack_deadline_seconds", format!("{ack_deadline} is negative.")))?;
+    let ack_deadline = u64::try_from(ack_deadline).map_err(|_| {
+        wrong(
+            "ack_deadline_seconds",
+            format!("{ack_deadline} is negative."),
+        )
+    })?;
     let retention = sent
         .message_retention_duration
         .map(|sent| read_duration("message_retention_duration", &sent))
@@ -146,7 +150,13 @@ pub(super) fn show(subscription: &Subscription, topic: Option<&Topic>) -> wire::
     wire::Subscription {
         name: subscription.name.to_string(),
         topic: subscription.topic_name(),
-        push_config: Some(subscription.push.as_ref().map(show_push).unwrap_or_default()),
+        push_config: Some(
+            subscription
+                .push
+                .as_ref()
+                .map(show_push)
+                .unwrap_or_default(),
+        ),
         ack_deadline_seconds: i32::try_from(subscription.ack_deadline.as_secs()).unwrap_or(0),
         retain_acked_messages: subscription.retain_acked,
         message_retention_duration: Some(duration(subscription.retention)),
@@ -169,9 +179,7 @@ pub(super) fn show(subscription: &Subscription, topic: Option<&Topic>) -> wire::
         }),
         detached: subscription.detached,
         enable_exactly_once_delivery: subscription.exactly_once,
-        topic_message_retention_duration: topic
-            .and_then(|topic| topic.retention)
-            .map(duration),
+        topic_message_retention_duration: topic.and_then(|topic| topic.retention).map(duration),
         state: wire::subscription::State::Active.into(),
         ..Default::default()
     }

@@ -8,7 +8,7 @@ mod locations;
 mod name;
 mod operation;
 mod operations;
-mod policy;
+pub(crate) mod policy;
 mod revision;
 mod revisions;
 #[cfg(test)]
@@ -55,7 +55,6 @@ pub(crate) fn routes(api: &Api) -> Routes {
         .add_service(RevisionsServer::new(face()))
         .add_service(OperationsServer::new(face()))
         .add_service(LocationsServer::new(face()))
-        .prepare()
 }
 
 /// What an RPC ends in.

@@ -33,6 +33,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use lauf_model::{Code, Status};
 use tokio::sync::{oneshot, watch};
 
 pub use embedded::{EmbeddedConfig, EmbeddedLog};
@@ -231,4 +232,27 @@ fn append_problem(records: &[Bytes]) -> Option<String> {
         ));
     }
     None
+}
+
+/// What a failure of the log is to a client.
+pub(crate) fn failed(error: &LogError) -> Status {
+    match error {
+        LogError::NoStream(_) => Status::new(
+            Code::NotFound,
+            "Resource not found: it has just been deleted.",
+        ),
+        LogError::Full => Status::new(
+            Code::ResourceExhausted,
+            "More messages wait to be written than there is room for; try again in a moment.",
+        ),
+        LogError::Invalid(problem) => Status::new(Code::InvalidArgument, problem.clone()),
+        LogError::Closed => Status::new(
+            Code::Unavailable,
+            "Lauf is stopping; try again when it is back.",
+        ),
+        LogError::Failed(_) => {
+            tracing::error!(%error, "the message log failed");
+            Status::new(Code::Unavailable, format!("{error}."))
+        }
+    }
 }

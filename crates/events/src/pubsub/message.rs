@@ -113,8 +113,13 @@ fn attribute_problem(key: &str, value: &str) -> Option<String> {
             key.len()
         ));
     }
-    if key.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("goog")) {
-        return Some(format!("The key '{key}' begins with 'goog', which is reserved."));
+    if key
+        .get(..4)
+        .is_some_and(|head| head.eq_ignore_ascii_case("goog"))
+    {
+        return Some(format!(
+            "The key '{key}' begins with 'goog', which is reserved."
+        ));
     }
     (value.len() > MAX_VALUE).then(|| {
         format!(

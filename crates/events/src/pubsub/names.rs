@@ -51,11 +51,7 @@ name!(SnapshotName, "snapshots", "snapshot");
 name!(SchemaName, "schemas", "schema");
 
 /// Splits `projects/P/COLLECTION/ID`.
-fn parts<'a>(
-    field: &str,
-    text: &'a str,
-    collection: &str,
-) -> Result<(&'a str, &'a str), Status> {
+fn parts<'a>(field: &str, text: &'a str, collection: &str) -> Result<(&'a str, &'a str), Status> {
     let mut words = text.splitn(4, '/');
     match (words.next(), words.next(), words.next(), words.next()) {
         (Some("projects"), Some(project), Some(word), Some(id))
@@ -76,7 +72,9 @@ fn check_id(field: &str, id: &str) -> Result<(), Status> {
     let made = id
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"-._~+%".contains(&b));
-    let taken = id.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("goog"));
+    let taken = id
+        .get(..4)
+        .is_some_and(|head| head.eq_ignore_ascii_case("goog"));
     if begins && made && !taken && (3..=255).contains(&id.len()) {
         return Ok(());
     }

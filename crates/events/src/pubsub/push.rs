@@ -57,7 +57,11 @@ impl Pusher {
         };
         let mut window = Window(FIRST_WINDOW);
         let (reply, joined) = oneshot::channel();
-        if mailbox.send(Ask::Join(self.appetite(&window), reply)).await.is_err() {
+        if mailbox
+            .send(Ask::Join(self.appetite(&window), reply))
+            .await
+            .is_err()
+        {
             return;
         }
         drop(mailbox);
@@ -106,7 +110,11 @@ impl Pusher {
         let Some(request) = request(&self.name, &self.push, one) else {
             return Attempt::Failed;
         };
-        let identity = self.push.oidc.as_ref().map(|oidc| identity(oidc, &self.push));
+        let identity = self
+            .push
+            .oidc
+            .as_ref()
+            .map(|oidc| identity(oidc, &self.push));
         let timeout = self.ack_deadline.min(LONGEST);
         match self.caller.call(request, identity, timeout).await {
             Ok(response) if is_ack(response.status()) => Attempt::Done,
@@ -204,7 +212,10 @@ fn wrapped(name: &SubscriptionName, one: &Delivered) -> Value {
     let id = position.to_string();
     let time = time.to_string();
     if !message.attributes.is_empty() {
-        inner.insert("attributes".into(), message.attributes.clone().into_iter().collect());
+        inner.insert(
+            "attributes".into(),
+            message.attributes.clone().into_iter().collect(),
+        );
     }
     if !message.data.is_empty() {
         inner.insert("data".into(), STANDARD.encode(&message.data).into());
@@ -314,7 +325,15 @@ mod tests {
         });
         let request = request(&name, &push, &one).unwrap();
         assert_eq!(&request.body()[..], b"hi");
-        let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap().to_owned();
+        let header = |name: &str| {
+            request
+                .headers()
+                .get(name)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(header("k"), "v");
         assert_eq!(header("x-goog-pubsub-message-id"), "7");
         assert_eq!(header("x-goog-pubsub-ordering-key"), "o");

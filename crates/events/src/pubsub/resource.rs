@@ -222,13 +222,19 @@ impl Wrong {
 
     fn labels(&mut self, labels: &Labels) {
         if labels.len() > 64 {
-            let text = format!("{} labels are too many; at most 64 are allowed.", labels.len());
+            let text = format!(
+                "{} labels are too many; at most 64 are allowed.",
+                labels.len()
+            );
             self.add("labels", text);
         }
         let fits = |text: &str| {
             text.chars().count() <= 63
                 && text.chars().all(|c| {
-                    c == '_' || c == '-' || c.is_numeric() || (c.is_alphabetic() && !c.is_uppercase())
+                    c == '_'
+                        || c == '-'
+                        || c.is_numeric()
+                        || (c.is_alphabetic() && !c.is_uppercase())
                 })
         };
         for (key, value) in labels {
@@ -258,7 +264,12 @@ impl Topic {
         let mut wrong = Wrong::default();
         wrong.labels(&self.labels);
         if let Some(retention) = self.retention {
-            wrong.between("message_retention_duration", retention, 10 * MINUTE, 31 * DAY);
+            wrong.between(
+                "message_retention_duration",
+                retention,
+                10 * MINUTE,
+                31 * DAY,
+            );
         }
         wrong.end()
     }
@@ -270,11 +281,24 @@ impl Subscription {
         let mut wrong = Wrong::default();
         wrong.labels(&self.labels);
         let second = Duration::from_secs(1);
-        wrong.between("ack_deadline_seconds", self.ack_deadline, 10 * second, 600 * second);
-        wrong.between("message_retention_duration", self.retention, 10 * MINUTE, 31 * DAY);
+        wrong.between(
+            "ack_deadline_seconds",
+            self.ack_deadline,
+            10 * second,
+            600 * second,
+        );
+        wrong.between(
+            "message_retention_duration",
+            self.retention,
+            10 * MINUTE,
+            31 * DAY,
+        );
         if let Some(ttl) = self.expiration {
             if ttl < DAY {
-                let text = format!("{} s is too short; at least one day is allowed.", ttl.as_secs());
+                let text = format!(
+                    "{} s is too short; at least one day is allowed.",
+                    ttl.as_secs()
+                );
                 wrong.add("expiration_policy.ttl", text);
             }
             if ttl < self.retention {
@@ -290,8 +314,18 @@ impl Subscription {
         }
         if let Some(retry) = self.retry {
             let zero = Duration::ZERO;
-            wrong.between("retry_policy.minimum_backoff", retry.minimum, zero, 10 * MINUTE);
-            wrong.between("retry_policy.maximum_backoff", retry.maximum, zero, 10 * MINUTE);
+            wrong.between(
+                "retry_policy.minimum_backoff",
+                retry.minimum,
+                zero,
+                10 * MINUTE,
+            );
+            wrong.between(
+                "retry_policy.maximum_backoff",
+                retry.maximum,
+                zero,
+                10 * MINUTE,
+            );
             if retry.minimum > retry.maximum {
                 let text = "It is longer than maximum_backoff; make it at most as long.";
                 wrong.add("retry_policy.minimum_backoff", text.to_owned());
@@ -300,13 +334,17 @@ impl Subscription {
         if let Some(dead) = &self.dead_letter
             && !(5..=100).contains(&dead.max_attempts)
         {
-            let text = format!("{} is out of range: 5 to 100 are allowed.", dead.max_attempts);
+            let text = format!(
+                "{} is out of range: 5 to 100 are allowed.",
+                dead.max_attempts
+            );
             wrong.add("dead_letter_policy.max_delivery_attempts", text);
         }
         if let Some(push) = &self.push {
             push.check(&mut wrong);
             if self.exactly_once {
-                let text = "Exactly-once delivery is for pull subscriptions only; remove push_config.";
+                let text =
+                    "Exactly-once delivery is for pull subscriptions only; remove push_config.";
                 wrong.add("enable_exactly_once_delivery", text.to_owned());
             }
         }
@@ -320,14 +358,16 @@ impl Push {
         let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
         let host = uri.as_ref().and_then(http::Uri::host);
         if !matches!(scheme, Some("http" | "https")) || host.is_none_or(str::is_empty) {
-            let text = format!("'{}' is not a URL of the form http(s)://HOST/PATH.", self.endpoint);
+            let text = format!(
+                "'{}' is not a URL of the form http(s)://HOST/PATH.",
+                self.endpoint
+            );
             wrong.add("push_config.push_endpoint", text);
         }
         for (key, value) in &self.attributes {
             if key != "x-goog-version" || !matches!(&**value, "v1" | "v1beta2" | "v1beta1") {
-                let text = format!(
-                    "'{key}={value}' is not known; x-goog-version with v1 or v1beta2 is."
-                );
+                let text =
+                    format!("'{key}={value}' is not known; x-goog-version with v1 or v1beta2 is.");
                 wrong.add("push_config.attributes", text);
             }
         }

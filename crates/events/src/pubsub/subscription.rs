@@ -23,8 +23,8 @@ use super::backlog::{
 use super::filter::Filter;
 use super::message::{Message, Published};
 use super::resource::{Subscription, not_found};
-use super::topics::{Topics, failed, stream_of};
-use crate::log::{Chunk, Limit, LogError, MessageLog, Position, Receipt};
+use super::topics::{Topics, stream_of};
+use crate::log::{Chunk, Limit, LogError, MessageLog, Position, Receipt, failed};
 
 /// What is read of the topic at once.
 const READ: Limit = Limit {
@@ -165,7 +165,10 @@ impl Subscriber {
     }
 
     async fn tell(&self) {
-        let _ = self.mailbox.send(Ask::Appetite(self.id, self.appetite)).await;
+        let _ = self
+            .mailbox
+            .send(Ask::Appetite(self.id, self.appetite))
+            .await;
     }
 }
 
@@ -417,7 +420,8 @@ impl Work {
     /// How long until something has to be done without being asked.
     fn deadline(&self) -> Duration {
         let pull = self.pulls.front().map(|pull| pull.until);
-        let unwritten = (!self.unwritten.is_empty()).then(|| self.now() + Duration::from_millis(10));
+        let unwritten =
+            (!self.unwritten.is_empty()).then(|| self.now() + Duration::from_millis(10));
         self.backlog
             .wake()
             .into_iter()
@@ -678,7 +682,9 @@ impl Work {
             match self.read().await {
                 Ok(read) => more |= read,
                 Err(LogError::NoStream(_)) => {}
-                Err(error) => tracing::error!(%error, name = %self.config.name, "messages cannot be read"),
+                Err(error) => {
+                    tracing::error!(%error, name = %self.config.name, "messages cannot be read")
+                }
             }
             more |= self.hand_out().await;
         }
@@ -763,7 +769,8 @@ impl Work {
     }
 
     fn oldest(&self) -> Timestamp {
-        let retention = SignedDuration::try_from(self.config.retention).unwrap_or(SignedDuration::MAX);
+        let retention =
+            SignedDuration::try_from(self.config.retention).unwrap_or(SignedDuration::MAX);
         let oldest = self.tools.clock.now().checked_sub(retention);
         oldest.unwrap_or(Timestamp::MIN)
     }
@@ -794,7 +801,9 @@ impl Work {
                 ack_deadline: None,
             };
             self.backlog.join(id, appetite);
-            let given = self.backlog.take(id, pull.messages, 4 * HAND.bytes, self.now());
+            let given = self
+                .backlog
+                .take(id, pull.messages, 4 * HAND.bytes, self.now());
             self.backlog.leave(id);
             let delivered = self.deliver(&given).await;
             if delivered.is_empty() && !given.is_empty() {

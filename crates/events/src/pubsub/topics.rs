@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lauf_model::{Code, Status};
+use lauf_model::Status;
 
 use super::message::{self, Message};
 use super::names::TopicName;
 use super::registry::Registry;
 use super::resource::{Topic, not_found};
 use super::schema::Checker;
-use crate::log::{Appended, LogError, MessageLog, Position};
+use crate::log::{Appended, MessageLog, Position, failed};
 
 /// The stream that a topic's messages are kept in.
 pub(super) fn stream_of(uid: &str) -> String {
@@ -64,8 +64,8 @@ impl Topics {
     /// Publishes messages, all or none, and says where they are when they are durable.
     ///
     /// # Errors
-    /// [`Code::NotFound`]; [`Code::InvalidArgument`] for messages that are too large, too many, or
-    /// not what the topic's schema says; [`Code::ResourceExhausted`] when too much waits.
+    /// When there is no such topic; for messages that are too large, too many, or
+    /// not what the topic's schema says; when too much waits.
     pub(super) async fn publish(
         &self,
         name: &TopicName,
@@ -103,28 +103,5 @@ impl Topics {
         }
         .map_err(|error| failed(&error))?;
         Ok((0..messages.len() as u64).map(|n| first.plus(n)).collect())
-    }
-}
-
-/// What a failure of the log is to a client.
-pub(super) fn failed(error: &LogError) -> Status {
-    match error {
-        LogError::NoStream(_) => Status::new(
-            Code::NotFound,
-            "Resource not found: it has just been deleted.",
-        ),
-        LogError::Full => Status::new(
-            Code::ResourceExhausted,
-            "More messages wait to be written than there is room for; try again in a moment.",
-        ),
-        LogError::Invalid(problem) => Status::new(Code::InvalidArgument, problem.clone()),
-        LogError::Closed => Status::new(
-            Code::Unavailable,
-            "Lauf is stopping; try again when it is back.",
-        ),
-        LogError::Failed(_) => {
-            tracing::error!(%error, "the message log failed");
-            Status::new(Code::Unavailable, format!("{error}."))
-        }
     }
 }

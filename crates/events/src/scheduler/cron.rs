@@ -169,12 +169,16 @@ impl Cron {
     /// When a time of a day with a change is.
     fn moments(&self, at: DateTime, zone: &TimeZone) -> Vec<Timestamp> {
         match zone.to_ambiguous_timestamp(at).offset() {
-            AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(at).into_iter().collect(),
+            AmbiguousOffset::Unambiguous { offset } => {
+                offset.to_timestamp(at).into_iter().collect()
+            }
             AmbiguousOffset::Gap { before, .. } => {
                 let skipped = before.to_timestamp(at).ok().filter(|_| self.fixed);
                 let change = skipped.and_then(|moment| {
                     let later = moment.checked_add(SignedDuration::from_nanos(1)).ok()?;
-                    zone.preceding(later).next().map(|change| change.timestamp())
+                    zone.preceding(later)
+                        .next()
+                        .map(|change| change.timestamp())
                 });
                 change.into_iter().collect()
             }
@@ -272,7 +276,9 @@ mod tests {
         (0..count)
             .map(|_| {
                 last = cron.next(last, &zone).unwrap();
-                last.to_zoned(zone.clone()).strftime("%a %m-%d %H:%M %:z").to_string()
+                last.to_zoned(zone.clone())
+                    .strftime("%a %m-%d %H:%M %:z")
+                    .to_string()
             })
             .collect()
     }
@@ -281,24 +287,36 @@ mod tests {
     fn schedules_of_all_sorts() {
         let times = |schedule, count| times(schedule, "UTC", "2026-03-04T10:20:30Z", count);
         assert_eq!(times("* * * * *", 1), ["Wed 03-04 10:21 +00:00"]);
-        assert_eq!(times("*/15 * * * *", 2), ["Wed 03-04 10:30 +00:00", "Wed 03-04 10:45 +00:00"]);
-        assert_eq!(times("0 9 * * mon-fri", 3), [
-            "Thu 03-05 09:00 +00:00",
-            "Fri 03-06 09:00 +00:00",
-            "Mon 03-09 09:00 +00:00"
-        ]);
+        assert_eq!(
+            times("*/15 * * * *", 2),
+            ["Wed 03-04 10:30 +00:00", "Wed 03-04 10:45 +00:00"]
+        );
+        assert_eq!(
+            times("0 9 * * mon-fri", 3),
+            [
+                "Thu 03-05 09:00 +00:00",
+                "Fri 03-06 09:00 +00:00",
+                "Mon 03-09 09:00 +00:00"
+            ]
+        );
         assert_eq!(times("0 0 1 JAN *", 1), ["Fri 01-01 00:00 +00:00"]);
-        assert_eq!(times("5/20 8 * * *", 3), [
-            "Thu 03-05 08:05 +00:00",
-            "Thu 03-05 08:25 +00:00",
-            "Thu 03-05 08:45 +00:00"
-        ]);
+        assert_eq!(
+            times("5/20 8 * * *", 3),
+            [
+                "Thu 03-05 08:05 +00:00",
+                "Thu 03-05 08:25 +00:00",
+                "Thu 03-05 08:45 +00:00"
+            ]
+        );
         // The 13th or a Friday.
-        assert_eq!(times("0 0 13 * 5", 3), [
-            "Fri 03-06 00:00 +00:00",
-            "Fri 03-13 00:00 +00:00",
-            "Fri 03-20 00:00 +00:00"
-        ]);
+        assert_eq!(
+            times("0 0 13 * 5", 3),
+            [
+                "Fri 03-06 00:00 +00:00",
+                "Fri 03-13 00:00 +00:00",
+                "Fri 03-20 00:00 +00:00"
+            ]
+        );
         assert_eq!(times("0 0 * * 7", 1), times("0 0 * * sun", 1));
         assert_eq!(times("0 0 29 2 *", 1), ["Tue 02-29 00:00 +00:00"]);
     }
@@ -312,33 +330,51 @@ mod tests {
     #[test]
     fn a_skipped_time_fires_at_the_change_and_a_double_one_once() {
         // New York: 02:00 became 03:00 on 8 March 2026, and 02:00 becomes 01:00 on 1 November.
-        let spring = |schedule, count| {
-            times(schedule, "America/New_York", "2026-03-08T05:59:00Z", count)
-        };
-        assert_eq!(spring("30 2 * * *", 2), ["Sun 03-08 03:00 -04:00", "Mon 03-09 02:30 -04:00"]);
-        assert_eq!(spring("0,30 1-3 * * *", 4), [
-            "Sun 03-08 01:00 -05:00",
-            "Sun 03-08 01:30 -05:00",
-            "Sun 03-08 03:00 -04:00",
-            "Sun 03-08 03:30 -04:00"
-        ]);
-        assert_eq!(spring("30 * * * *", 3), [
-            "Sun 03-08 01:30 -05:00",
-            "Sun 03-08 03:30 -04:00",
-            "Sun 03-08 04:30 -04:00"
-        ]);
-        let autumn = |schedule, count| {
-            times(schedule, "America/New_York", "2026-11-01T04:59:00Z", count)
-        };
-        assert_eq!(autumn("30 1 * * *", 2), ["Sun 11-01 01:30 -04:00", "Mon 11-02 01:30 -05:00"]);
-        assert_eq!(autumn("30 * * * *", 4), [
-            "Sun 11-01 01:30 -04:00",
-            "Sun 11-01 01:30 -05:00",
-            "Sun 11-01 02:30 -05:00",
-            "Sun 11-01 03:30 -05:00"
-        ]);
+        let spring =
+            |schedule, count| times(schedule, "America/New_York", "2026-03-08T05:59:00Z", count);
+        assert_eq!(
+            spring("30 2 * * *", 2),
+            ["Sun 03-08 03:00 -04:00", "Mon 03-09 02:30 -04:00"]
+        );
+        assert_eq!(
+            spring("0,30 1-3 * * *", 4),
+            [
+                "Sun 03-08 01:00 -05:00",
+                "Sun 03-08 01:30 -05:00",
+                "Sun 03-08 03:00 -04:00",
+                "Sun 03-08 03:30 -04:00"
+            ]
+        );
+        assert_eq!(
+            spring("30 * * * *", 3),
+            [
+                "Sun 03-08 01:30 -05:00",
+                "Sun 03-08 03:30 -04:00",
+                "Sun 03-08 04:30 -04:00"
+            ]
+        );
+        let autumn =
+            |schedule, count| times(schedule, "America/New_York", "2026-11-01T04:59:00Z", count);
+        assert_eq!(
+            autumn("30 1 * * *", 2),
+            ["Sun 11-01 01:30 -04:00", "Mon 11-02 01:30 -05:00"]
+        );
+        assert_eq!(
+            autumn("30 * * * *", 4),
+            [
+                "Sun 11-01 01:30 -04:00",
+                "Sun 11-01 01:30 -05:00",
+                "Sun 11-01 02:30 -05:00",
+                "Sun 11-01 03:30 -05:00"
+            ]
+        );
         // A zone whose changes are of half an hour, and one whose change is at midnight.
-        let lord_howe = times("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", 1);
+        let lord_howe = times(
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T12:00:00Z",
+            1,
+        );
         assert_eq!(lord_howe, ["Sun 10-04 02:30 +11:00"]);
         let cairo = times("0 0 * * *", "Africa/Cairo", "2026-04-23T12:00:00Z", 1);
         assert_eq!(cairo, ["Fri 04-24 01:00 +03:00"]);

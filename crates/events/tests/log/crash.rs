@@ -30,7 +30,10 @@ async fn count(log: &dyn MessageLog, writer: u32) -> u64 {
     let records = read_all(log, &stream, Position(0)).await;
     for (number, record) in (0..).zip(&records) {
         let wanted = body(writer, number);
-        assert!(record.body == wanted, "{stream}: record {number} is another");
+        assert!(
+            record.body == wanted,
+            "{stream}: record {number} is another"
+        );
     }
     records.len() as u64
 }
@@ -98,7 +101,10 @@ async fn kill_9_loses_nothing_acknowledged() {
         let log = open(dir.path(), &small());
         for (writer, number) in &acknowledged {
             let found = count(&log, *writer).await;
-            assert!(found >= *number, "round {round}: {found} of {number} are there");
+            assert!(
+                found >= *number,
+                "round {round}: {found} of {number} are there"
+            );
             assert_eq!(found % 3, 0, "an append was torn apart");
         }
         // Every other time the next process finds what a crash left, not what a close left.

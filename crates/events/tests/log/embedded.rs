@@ -116,10 +116,17 @@ async fn a_damaged_record_is_an_error_and_no_message() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path(), &small());
     log.create("s").await.unwrap();
-    log.append("s", bodies(&["one", "two"])).unwrap().await.unwrap();
+    log.append("s", bodies(&["one", "two"]))
+        .unwrap()
+        .await
+        .unwrap();
     log.close().await;
     let streams = dir.path().join("streams");
-    let stream = std::fs::read_dir(&streams).unwrap().next().unwrap().unwrap();
+    let stream = std::fs::read_dir(&streams)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
     let segment = std::fs::read_dir(stream.path()).unwrap().next().unwrap();
     let segment = segment.unwrap().path();
     let mut bytes = std::fs::read(&segment).unwrap();

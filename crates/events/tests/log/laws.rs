@@ -99,7 +99,10 @@ async fn what_was_appended_is_read_in_order(log: &dyn MessageLog) {
 async fn appends_take_effect_in_the_order_of_calls(log: &dyn MessageLog) {
     log.create("calls").await.unwrap();
     let receipts: Vec<_> = (0..500)
-        .map(|n| log.append("calls", vec![Bytes::from(n.to_string())]).unwrap())
+        .map(|n| {
+            log.append("calls", vec![Bytes::from(n.to_string())])
+                .unwrap()
+        })
         .collect();
     let mut last = None;
     for receipt in receipts {
@@ -142,7 +145,9 @@ async fn many_writers_do_not_mix(log: &Arc<dyn MessageLog>) {
             let whole: Vec<_> = (0..3).map(|part| format!("{writer} {n} {part}")).collect();
             assert_eq!(batch, whole, "an append was torn apart");
             assert_eq!(writer.parse::<u32>().unwrap() % 2, even);
-            each.entry(writer.to_owned()).or_default().push(n.to_owned());
+            each.entry(writer.to_owned())
+                .or_default()
+                .push(n.to_owned());
         }
         let wanted: Vec<_> = (0..40).map(|n| n.to_string()).collect();
         assert!(each.values().all(|numbers| *numbers == wanted));
@@ -195,7 +200,10 @@ async fn creating_and_deleting_may_be_repeated(log: &dyn MessageLog) {
     assert!(!log.streams().await.unwrap().contains(&"again".to_owned()));
     log.delete("again").await.unwrap();
     log.create("again").await.unwrap();
-    log.append("again", bodies(&["old"])).unwrap().await.unwrap();
+    log.append("again", bodies(&["old"]))
+        .unwrap()
+        .await
+        .unwrap();
     log.create("again").await.unwrap();
     assert_eq!(texts(log, "again", Position(0)).await, ["old"]);
     assert!(log.streams().await.unwrap().contains(&"again".to_owned()));
@@ -211,7 +219,10 @@ async fn creating_and_deleting_may_be_repeated(log: &dyn MessageLog) {
 
     log.create("again").await.unwrap();
     assert!(texts(log, "again", Position(0)).await.is_empty());
-    log.append("again", bodies(&["new"])).unwrap().await.unwrap();
+    log.append("again", bodies(&["new"]))
+        .unwrap()
+        .await
+        .unwrap();
     assert_eq!(texts(log, "again", Position(0)).await, ["new"]);
 }
 
@@ -285,7 +296,11 @@ async fn trimming_keeps_what_is_needed(log: &dyn MessageLog) {
     assert_eq!(all.last().unwrap().position, firsts[19].plus(1));
     // All of it: positions go on where they were.
     log.trim("trim", end).await.unwrap();
-    let next = log.append("trim", bodies(&["next"])).unwrap().await.unwrap();
+    let next = log
+        .append("trim", bodies(&["next"]))
+        .unwrap()
+        .await
+        .unwrap();
     assert!(next.first >= end);
     assert_eq!(texts(log, "trim", end).await, ["next"]);
 }
@@ -293,7 +308,11 @@ async fn trimming_keeps_what_is_needed(log: &dyn MessageLog) {
 async fn a_message_of_ten_megabytes(log: &dyn MessageLog) {
     log.create("large").await.unwrap();
     let large = Bytes::from(vec![b'L'; 10_000_000]);
-    let records = vec![Bytes::from_static(b"a"), large.clone(), Bytes::from_static(b"b")];
+    let records = vec![
+        Bytes::from_static(b"a"),
+        large.clone(),
+        Bytes::from_static(b"b"),
+    ];
     log.append("large", records.clone()).unwrap().await.unwrap();
     let found = read_all(log, "large", Position(0)).await;
     let found: Vec<_> = found.into_iter().map(|r| r.body).collect();
@@ -306,7 +325,10 @@ async fn everything_is_there_after_a_restart(place: &mut dyn Place) {
     let mut before = HashMap::new();
     for name in &names {
         let extent = log.extent(name).await.unwrap();
-        before.insert(name.clone(), (extent.next, read_all(&*log, name, extent.first).await));
+        before.insert(
+            name.clone(),
+            (extent.next, read_all(&*log, name, extent.first).await),
+        );
     }
     let late = log.append("order", bodies(&["last words"])).unwrap();
     let late = late.await.unwrap();
@@ -322,7 +344,10 @@ async fn everything_is_there_after_a_restart(place: &mut dyn Place) {
             assert_eq!(found.last().unwrap().position, late.first);
             assert_eq!(found.len(), records.len() + 1);
         } else {
-            assert!(found == records, "stream {name} is another after the restart");
+            assert!(
+                found == records,
+                "stream {name} is another after the restart"
+            );
         }
         assert!(log.extent(&name).await.unwrap().next >= next);
     }

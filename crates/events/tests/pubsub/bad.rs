@@ -16,9 +16,17 @@ async fn ten_megabytes_go_through_and_one_byte_more_does_not() {
         data: vec![b'x'; size].into(),
         ..Message::default()
     };
-    let error = house.pubsub.publish(&topic, vec![of(MAX_BYTES + 1)]).await.unwrap_err();
+    let error = house
+        .pubsub
+        .publish(&topic, vec![of(MAX_BYTES + 1)])
+        .await
+        .unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);
-    house.pubsub.publish(&topic, vec![of(MAX_BYTES)]).await.unwrap();
+    house
+        .pubsub
+        .publish(&topic, vec![of(MAX_BYTES)])
+        .await
+        .unwrap();
     let got = house.pubsub.pull(&sub, 1, true).await.unwrap();
     assert_eq!(got[0].message.message.data.len(), MAX_BYTES);
 }
@@ -28,12 +36,22 @@ async fn each_wrong_field_of_a_subscription_is_named() {
     let house = House::new().await;
     let topic = house.topic("orders").await;
     let cases: [(&str, fn(&mut Subscription)); 7] = [
-        ("ack_deadline_seconds", |s| s.ack_deadline = Duration::from_secs(601)),
-        ("ack_deadline_seconds", |s| s.ack_deadline = Duration::from_secs(9)),
-        ("message_retention_duration", |s| s.retention = Duration::from_secs(599)),
-        ("expiration_policy.ttl", |s| s.expiration = Some(Duration::from_secs(60))),
+        ("ack_deadline_seconds", |s| {
+            s.ack_deadline = Duration::from_secs(601)
+        }),
+        ("ack_deadline_seconds", |s| {
+            s.ack_deadline = Duration::from_secs(9)
+        }),
+        ("message_retention_duration", |s| {
+            s.retention = Duration::from_secs(599)
+        }),
+        ("expiration_policy.ttl", |s| {
+            s.expiration = Some(Duration::from_secs(60))
+        }),
         ("filter", |s| s.filter = "attributes.a = b".to_owned()),
-        ("labels", |s| _ = s.labels.insert("Upper".to_owned(), String::new())),
+        ("labels", |s| {
+            _ = s.labels.insert("Upper".to_owned(), String::new())
+        }),
         ("retry_policy.minimum_backoff", |s| {
             s.retry = Some(lauf_events::pubsub::Retry {
                 minimum: Duration::from_secs(20),
@@ -45,7 +63,10 @@ async fn each_wrong_field_of_a_subscription_is_named() {
         let mut spec = a_subscription("work", &topic);
         change(&mut spec);
         let error = house.pubsub.create_subscription(spec).await.unwrap_err();
-        assert!(error.violations.iter().any(|v| v.field == field), "{field}: {error}");
+        assert!(
+            error.violations.iter().any(|v| v.field == field),
+            "{field}: {error}"
+        );
     }
 }
 

@@ -101,7 +101,10 @@ async fn child() {
             let ids = [one.ack_id.clone()];
             if number % 7 == 3 && given_back.insert(words.clone()) {
                 let zero = [Duration::ZERO];
-                pubsub.modify_ack_deadline(&name, &ids, &zero).await.unwrap();
+                pubsub
+                    .modify_ack_deadline(&name, &ids, &zero)
+                    .await
+                    .unwrap();
                 continue;
             }
             println!("acking {words}");
@@ -148,7 +151,10 @@ async fn kill_9_neither_loses_nor_repeats() {
                     let (key, number) = rest.split_once(' ').unwrap();
                     let number = number.parse().unwrap();
                     let before = last_acked.insert(key.to_owned(), number);
-                    assert!(before < Some(number), "round {round}: {rest} after {before:?}");
+                    assert!(
+                        before < Some(number),
+                        "round {round}: {rest} after {before:?}"
+                    );
                     seen += 1;
                 }
                 _ => {}
@@ -182,7 +188,12 @@ async fn kill_9_neither_loses_nor_repeats() {
         .collect();
     while !left.is_empty() {
         let got = pubsub.pull(&name, 1_000, true).await.unwrap();
-        assert!(!got.is_empty(), "{} messages are lost, such as {:?}", left.len(), left.first());
+        assert!(
+            !got.is_empty(),
+            "{} messages are lost, such as {:?}",
+            left.len(),
+            left.first()
+        );
         for one in got {
             let words = String::from_utf8(one.message.message.data.to_vec()).unwrap();
             assert!(!acked.contains(&words), "{words} came again");

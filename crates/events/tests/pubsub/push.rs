@@ -23,7 +23,9 @@ fn data(call: &Call) -> String {
     use base64::Engine as _;
     let body: Value = serde_json::from_slice(call.request.body()).unwrap();
     let data = body["message"]["data"].as_str().unwrap();
-    let data = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
+    let data = base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .unwrap();
     String::from_utf8(data).unwrap()
 }
 
@@ -108,7 +110,9 @@ async fn one_message_of_a_key_is_under_way_at_a_time() {
         s.ordered = true;
     };
     house.subscription("work", &topic, change).await;
-    house.publish_keyed(&topic, &[("k", "k1"), ("k", "k2"), ("l", "l1")]).await;
+    house
+        .publish_keyed(&topic, &[("k", "k1"), ("k", "k2"), ("l", "l1")])
+        .await;
     let first = house.calls.recv().await.unwrap();
     let second = house.calls.recv().await.unwrap();
     let mut both = [data(&first), data(&second)];
@@ -138,7 +142,11 @@ async fn unwrapped_messages_are_their_data() {
     house.publish(&topic, &["bare"]).await;
     let call = house.calls.recv().await.unwrap();
     assert_eq!(&call.request.body()[..], b"bare");
-    assert!(call.request.headers().contains_key("x-goog-pubsub-message-id"));
+    assert!(
+        call.request
+            .headers()
+            .contains_key("x-goog-pubsub-message-id")
+    );
     call.answer.send(Ok(200)).unwrap();
 }
 

@@ -81,7 +81,10 @@ async fn messages_of_a_key_come_in_order_and_a_failing_one_holds_up_its_key() {
     };
     let sub = house.subscription("work", &topic, change).await;
     house
-        .publish_keyed(&topic, &[("x", "x1"), ("y", "y1"), ("x", "x2"), ("", "free")])
+        .publish_keyed(
+            &topic,
+            &[("x", "x1"), ("y", "y1"), ("x", "x2"), ("", "free")],
+        )
         .await;
     let got = house.pubsub.pull(&sub, 1, false).await.unwrap();
     assert_eq!(texts(&got), ["x1"]);
@@ -96,11 +99,17 @@ async fn messages_of_a_key_come_in_order_and_a_failing_one_holds_up_its_key() {
 async fn exactly_once_says_which_acknowledgements_count() {
     let house = House::new().await;
     let topic = house.topic("orders").await;
-    let sub = house.subscription("work", &topic, |s| s.exactly_once = true).await;
+    let sub = house
+        .subscription("work", &topic, |s| s.exactly_once = true)
+        .await;
     house.publish(&topic, &["a", "b"]).await;
     let got = house.pull(&sub).await;
     house.ack(&sub, &got[..1]).await;
-    let refused = house.pubsub.acknowledge(&sub, &ids(&got[..1])).await.unwrap();
+    let refused = house
+        .pubsub
+        .acknowledge(&sub, &ids(&got[..1]))
+        .await
+        .unwrap();
     assert_eq!(refused, [(got[0].ack_id.clone(), Refused::Stale)]);
 
     // The lease outlives the server.
@@ -134,7 +143,10 @@ async fn what_fails_again_and_again_goes_to_the_dead_letters() {
     assert_eq!(texts(&got), ["poison"]);
     let attributes = &got[0].message.message.attributes;
     assert_eq!(attributes["CloudPubSubDeadLetterSourceDeliveryCount"], "5");
-    assert_eq!(attributes["CloudPubSubDeadLetterSourceSubscription"], "work");
+    assert_eq!(
+        attributes["CloudPubSubDeadLetterSourceSubscription"],
+        "work"
+    );
     house.pass(1_000);
     assert!(house.pull(&sub).await.is_empty());
 }
@@ -144,7 +156,9 @@ async fn filters_let_through_what_they_say() {
     let house = House::new().await;
     let topic = house.topic("news").await;
     let filter = "attributes.region = \"eu\" AND NOT attributes:draft".to_owned();
-    let sub = house.subscription("eu", &topic, |s| s.filter = filter).await;
+    let sub = house
+        .subscription("eu", &topic, |s| s.filter = filter)
+        .await;
     let with = |data: &str, pairs: &[(&str, &str)]| Message {
         attributes: pairs
             .iter()
@@ -158,7 +172,11 @@ async fn filters_let_through_what_they_say() {
         with("draft", &[("region", "eu"), ("draft", "")]),
     ];
     messages.extend((0..900).map(|_| text("none of it")));
-    house.pubsub.publish(&topic, messages.clone()).await.unwrap();
+    house
+        .pubsub
+        .publish(&topic, messages.clone())
+        .await
+        .unwrap();
     house.pubsub.publish(&topic, messages).await.unwrap();
     let got = house.pubsub.pull(&sub, 10, true).await.unwrap();
     let more = house.pull(&sub).await;
@@ -169,7 +187,9 @@ async fn filters_let_through_what_they_say() {
 async fn one_goes_back_to_a_time_and_to_a_snapshot() {
     let house = House::new().await;
     let topic = house.topic("orders").await;
-    let sub = house.subscription("work", &topic, |s| s.retain_acked = true).await;
+    let sub = house
+        .subscription("work", &topic, |s| s.retain_acked = true)
+        .await;
     house.publish(&topic, &["early"]).await;
     house.pass(60);
     let noon = Timestamp::from_second(30).unwrap();
@@ -177,13 +197,20 @@ async fn one_goes_back_to_a_time_and_to_a_snapshot() {
     let got = house.pull(&sub).await;
     house.ack(&sub, &got[..1]).await;
     let name = SnapshotName::parse("", "projects/demo/snapshots/keep").unwrap();
-    let snapshot = house.pubsub.create_snapshot(&name, &sub, BTreeMap::new()).await;
+    let snapshot = house
+        .pubsub
+        .create_snapshot(&name, &sub, BTreeMap::new())
+        .await;
     assert!(snapshot.unwrap().expires > noon);
     house.ack(&sub, &got[1..]).await;
 
     house.pubsub.seek_to_time(&sub, noon).await.unwrap();
     assert_eq!(texts(&house.pull(&sub).await), ["late"]);
-    house.pubsub.seek_to_time(&sub, Timestamp::UNIX_EPOCH).await.unwrap();
+    house
+        .pubsub
+        .seek_to_time(&sub, Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap();
     assert_eq!(texts(&house.pull(&sub).await), ["early", "late"]);
     let house = house.restart().await;
     house.pubsub.seek_to_snapshot(&sub, &name).await.unwrap();
@@ -196,10 +223,17 @@ async fn one_goes_back_to_a_time_and_to_a_snapshot() {
 
     let other = house.topic("other").await;
     let stranger = house.subscription("stranger", &other, |_| {}).await;
-    let error = house.pubsub.seek_to_snapshot(&stranger, &name).await.unwrap_err();
+    let error = house
+        .pubsub
+        .seek_to_snapshot(&stranger, &name)
+        .await
+        .unwrap_err();
     assert_eq!(error.code, Code::FailedPrecondition);
     house.pubsub.delete_snapshot(&name).await.unwrap();
-    assert_eq!(house.pubsub.snapshot(&name).unwrap_err().code, Code::NotFound);
+    assert_eq!(
+        house.pubsub.snapshot(&name).unwrap_err().code,
+        Code::NotFound
+    );
 }
 
 #[tokio::test]
@@ -219,7 +253,10 @@ async fn a_topic_goes_and_its_subscriptions_stay() {
     house.publish(&again, &["new"]).await;
     let house = house.restart().await;
     assert_eq!(texts(&house.pull(&sub).await), ["last"]);
-    let names = house.pubsub.list_topic_subscriptions(&again, 0, "").unwrap();
+    let names = house
+        .pubsub
+        .list_topic_subscriptions(&again, 0, "")
+        .unwrap();
     assert!(names.items.is_empty());
     house.pubsub.delete_subscription(&sub).await.unwrap();
     let gone = house.pubsub.pull(&sub, 1, false).await.unwrap_err();
@@ -238,7 +275,10 @@ async fn a_detached_subscription_says_so() {
     assert_eq!(end.code, Code::FailedPrecondition);
     let error = house.pubsub.pull(&sub, 1, true).await.unwrap_err();
     assert_eq!(error.code, Code::FailedPrecondition);
-    let names = house.pubsub.list_topic_subscriptions(&topic, 0, "").unwrap();
+    let names = house
+        .pubsub
+        .list_topic_subscriptions(&topic, 0, "")
+        .unwrap();
     assert!(names.items.is_empty());
 }
 
@@ -274,7 +314,11 @@ async fn messages_must_be_what_the_schema_says() {
     let house = House::new().await;
     let name = SchemaName::parse("", "projects/demo/schemas/person").unwrap();
     let first = r#"{"type":"record","name":"P","fields":[{"name":"name","type":"string"}]}"#;
-    let made = house.pubsub.create_schema(&name, Language::Avro, first).await.unwrap();
+    let made = house
+        .pubsub
+        .create_schema(&name, Language::Avro, first)
+        .await
+        .unwrap();
     let mut spec = a_topic("people");
     spec.schema = Some(SchemaSettings {
         schema: Some(name.clone()),
@@ -285,23 +329,39 @@ async fn messages_must_be_what_the_schema_says() {
     let topic = house.pubsub.create_topic(spec).await.unwrap().name;
     let sub = house.subscription("work", &topic, |_| {}).await;
     house.publish(&topic, &[r#"{"name":"Ann"}"#]).await;
-    let wrong = house.pubsub.publish(&topic, vec![text(r#"{"age":7}"#)]).await;
+    let wrong = house
+        .pubsub
+        .publish(&topic, vec![text(r#"{"age":7}"#)])
+        .await;
     let error = wrong.unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);
     assert!(error.message.contains("$.name is missing"), "{error}");
 
     // A new revision allows for more, and the old one still counts.
     let second = r#"{"type":"record","name":"P","fields":[{"name":"age","type":"int"}]}"#;
-    let newer = house.pubsub.commit_schema(&name, Language::Avro, second).await.unwrap();
+    let newer = house
+        .pubsub
+        .commit_schema(&name, Language::Avro, second)
+        .await
+        .unwrap();
     let house = house.restart().await;
-    house.publish(&topic, &[r#"{"age":7}"#, r#"{"name":"Bob"}"#]).await;
+    house
+        .publish(&topic, &[r#"{"age":7}"#, r#"{"name":"Bob"}"#])
+        .await;
     let got = house.pull(&sub).await;
     let revision =
         |n: usize| got[n].message.message.attributes["googclient_schemarevisionid"].clone();
-    assert_eq!([revision(0), revision(1), revision(2)], [made.id.clone(), newer.id, made.id]);
+    assert_eq!(
+        [revision(0), revision(1), revision(2)],
+        [made.id.clone(), newer.id, made.id]
+    );
 
     house.pubsub.delete_schema(&name).await.unwrap();
-    let error = house.pubsub.publish(&topic, vec![text("x")]).await.unwrap_err();
+    let error = house
+        .pubsub
+        .publish(&topic, vec![text("x")])
+        .await
+        .unwrap_err();
     assert_eq!(error.code, Code::FailedPrecondition);
 }
 
@@ -311,7 +371,11 @@ async fn lists_come_in_pages_and_names_are_taken_once() {
     for n in 0..7 {
         house.topic(&format!("topic-{n}")).await;
     }
-    let taken = house.pubsub.create_topic(a_topic("topic-3")).await.unwrap_err();
+    let taken = house
+        .pubsub
+        .create_topic(a_topic("topic-3"))
+        .await
+        .unwrap_err();
     assert_eq!(taken.code, Code::AlreadyExists);
     let mut names = Vec::new();
     let mut token = String::new();
@@ -325,7 +389,14 @@ async fn lists_come_in_pages_and_names_are_taken_once() {
     }
     let wanted: Vec<_> = (0..7).map(|n| format!("topic-{n}")).collect();
     assert_eq!(names, wanted);
-    assert!(house.pubsub.list_topics("other", 3, "").unwrap().items.is_empty());
+    assert!(
+        house
+            .pubsub
+            .list_topics("other", 3, "")
+            .unwrap()
+            .items
+            .is_empty()
+    );
     assert!(house.pubsub.list_topics("demo", 3, "!").is_err());
 }
 
@@ -338,12 +409,22 @@ async fn changes_name_their_fields() {
     spec.ack_deadline = Duration::from_secs(60);
     spec.filter = "attributes:x".to_owned();
     let paths = ["ack_deadline_seconds".to_owned()];
-    let changed = house.pubsub.update_subscription(spec.clone(), &paths).await.unwrap();
+    let changed = house
+        .pubsub
+        .update_subscription(spec.clone(), &paths)
+        .await
+        .unwrap();
     assert_eq!(changed.ack_deadline.as_secs(), 60);
     assert_eq!(changed.filter, "");
-    let error = house.pubsub.update_subscription(spec, &["filter".to_owned()]).await;
+    let error = house
+        .pubsub
+        .update_subscription(spec, &["filter".to_owned()])
+        .await;
     let error = error.unwrap_err();
-    assert!(error.message.contains("'filter' cannot be updated"), "{error}");
+    assert!(
+        error.message.contains("'filter' cannot be updated"),
+        "{error}"
+    );
     house.publish(&topic, &["a"]).await;
     house.pull(&sub).await;
     house.pass(59);

@@ -46,7 +46,10 @@ impl Caller for Calls {
         let lost = || CallError::Unreachable("the test is over".to_owned());
         self.0.send(call).map_err(|_| lost())?;
         let status = answered.await.map_err(|_| lost())??;
-        Ok(Response::builder().status(status).body(Bytes::new()).unwrap())
+        Ok(Response::builder()
+            .status(status)
+            .body(Bytes::new())
+            .unwrap())
     }
 }
 

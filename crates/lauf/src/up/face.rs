@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use http::{HeaderMap, Request, header};
+use axum::response::IntoResponse as _;
+use axum::{Json, Router};
+use http::{HeaderMap, Method, Request, header};
 use lauf_gateway::{ConnInfo, Face, FaceFuture};
-use lauf_iam::Iam;
+use lauf_iam::{Iam, Issuer};
 use lauf_image::{Action, AuthError, RegistryAuth};
 use tower::ServiceExt;
 
@@ -14,10 +15,15 @@ use tower::ServiceExt;
 pub(crate) struct Faces {
     pub(crate) api: Router,
     pub(crate) registry: Router,
+    pub(crate) issuer: Arc<Issuer>,
 }
 
 impl Face for Faces {
     fn serve(&self, request: Request<Body>, info: ConnInfo) -> FaceFuture {
+        if let Some(document) = self.public(request.method(), request.uri().path()) {
+            let answer = Json(document).into_response();
+            return Box::pin(async move { answer });
+        }
         let registry = is_registry(&info.host, request.uri().path());
         let router = if registry {
             self.registry.clone()
@@ -30,6 +36,19 @@ impl Face for Faces {
                 .await
                 .unwrap_or_else(|never| match never {})
         })
+    }
+}
+
+impl Faces {
+    /// What anybody may read: how the tokens of this Lauf are checked (OpenID Connect Discovery 1.0).
+    fn public(&self, method: &Method, path: &str) -> Option<serde_json::Value> {
+        match path {
+            "/.well-known/openid-configuration" if method == Method::GET => {
+                Some(self.issuer.discovery())
+            }
+            "/oauth2/v3/certs" if method == Method::GET => Some(self.issuer.jwks()),
+            _ => None,
+        }
     }
 }
 

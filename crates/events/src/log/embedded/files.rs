@@ -63,7 +63,9 @@ pub(super) fn numbered(dir: &Path, extension: &str) -> io::Result<Vec<u64>> {
         let name = name.to_string_lossy();
         let number = match extension {
             "" => Some(name.as_ref()),
-            _ => name.strip_suffix(extension).and_then(|n| n.strip_suffix('.')),
+            _ => name
+                .strip_suffix(extension)
+                .and_then(|n| n.strip_suffix('.')),
         };
         if let Some(number) = number.and_then(|n| u64::from_str_radix(n, 16).ok()) {
             found.push(number);

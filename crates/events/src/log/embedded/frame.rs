@@ -102,7 +102,10 @@ pub(super) struct Data {
 /// Writes a frame of the journal file `sequence` at the end of `out`.
 pub(super) fn encode(sequence: u64, ops: Vec<Kind>, out: &mut Vec<u8>) {
     let frame = Frame {
-        ops: ops.into_iter().map(|kind| Op { kind: Some(kind) }).collect(),
+        ops: ops
+            .into_iter()
+            .map(|kind| Op { kind: Some(kind) })
+            .collect(),
     };
     let begin = out.len();
     out.put_bytes(0, 8);

@@ -42,8 +42,7 @@ use lauf_model::Clock;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
-    Chunk, Extent, Limit, LogError, MessageLog, Position, Receipt, append_problem,
-    name_problem,
+    Chunk, Extent, Limit, LogError, MessageLog, Position, Receipt, append_problem, name_problem,
 };
 use files::Folder;
 use read::Readers;
@@ -127,7 +126,15 @@ impl EmbeddedLog {
         let streams = Arc::new(streams);
         let (requests, queue) = mpsc::channel(config.queue_len);
         let folder = Folder::new(dir.as_ref());
-        let writer = Writer::new(queue, Arc::clone(&streams), journal, lock, folder, clock, config);
+        let writer = Writer::new(
+            queue,
+            Arc::clone(&streams),
+            journal,
+            lock,
+            folder,
+            clock,
+            config,
+        );
         thread::Builder::new()
             .name("events-log".to_owned())
             .spawn(move || writer.run())
@@ -150,7 +157,10 @@ impl EmbeddedLog {
             .ok_or_else(|| LogError::NoStream(name.to_owned()))
     }
 
-    async fn ask(&self, ask: impl FnOnce(oneshot::Sender<Result<(), LogError>>) -> Ask) -> Result<(), LogError> {
+    async fn ask(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<(), LogError>>) -> Ask,
+    ) -> Result<(), LogError> {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             ask: ask(reply),
@@ -184,11 +194,13 @@ impl MessageLog for EmbeddedLog {
         if let Some(problem) = name_problem(stream) {
             return Err(LogError::Invalid(problem));
         }
-        self.ask(|reply| Ask::Create(stream.to_owned(), reply)).await
+        self.ask(|reply| Ask::Create(stream.to_owned(), reply))
+            .await
     }
 
     async fn delete(&self, stream: &str) -> Result<(), LogError> {
-        self.ask(|reply| Ask::Delete(stream.to_owned(), reply)).await
+        self.ask(|reply| Ask::Delete(stream.to_owned(), reply))
+            .await
     }
 
     async fn streams(&self) -> Result<Vec<String>, LogError> {

@@ -76,7 +76,10 @@ async fn loss_of_power_loses_nothing_acknowledged() {
             let found = log.read(&format!("s{stream}"), Position(0), limit).await;
             let found = found.unwrap().records.into_iter().map(|r| r.body);
             let wanted: Vec<_> = (0..number).map(|n| body(stream, n)).collect();
-            assert!(found.eq(wanted), "round {round}: stream {stream} is another");
+            assert!(
+                found.eq(wanted),
+                "round {round}: stream {stream} is another"
+            );
         }
         log.close().await;
     }
@@ -104,7 +107,10 @@ fn copy_tree(from: &Path, to: &Path) {
 /// Does to the segments the worst that can happen. Says how many were hurt.
 fn lose_power(dir: &Path, random: &mut TestRng) -> usize {
     let folder = Folder::new(dir);
-    let oldest = numbered(&folder.journal_dir(), "journal").unwrap().first().copied();
+    let oldest = numbered(&folder.journal_dir(), "journal")
+        .unwrap()
+        .first()
+        .copied();
     let Some(oldest) = oldest else {
         return 0;
     };

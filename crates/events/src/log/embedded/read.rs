@@ -67,7 +67,10 @@ impl Readers {
         let mut high = segments.len();
         while low < high {
             let middle = usize::midpoint(low, high);
-            if self.time(stream, segments[middle].base)?.is_none_or(|t| t < time) {
+            if self
+                .time(stream, segments[middle].base)?
+                .is_none_or(|t| t < time)
+            {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -128,7 +131,6 @@ impl Readers {
         Ok(reader)
     }
 }
-
 
 /// Whether a segment cannot be opened because it has just been trimmed, or its stream deleted.
 fn trimmed(stream: &Stream, segment: Segment, error: &io::Error) -> bool {

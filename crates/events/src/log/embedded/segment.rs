@@ -79,7 +79,9 @@ impl SegmentReader {
         let mut offset = self.find(from, length)?;
         let mut position = from;
         while position < end && limit.records > 0 && (limit.bytes > 0 || out.is_empty()) {
-            let wanted = (limit.bytes as u64 + READ / 4).clamp(READ / 4, 4 * READ);
+            let wanted = (limit.bytes as u64)
+                .saturating_add(READ / 4)
+                .clamp(READ / 4, 4 * READ);
             let bytes = Bytes::from(self.load(offset, wanted, length)?);
             let mut at = 0;
             while position < end {

@@ -201,7 +201,9 @@ impl Writer {
             let _ = reply.send(Err(LogError::NoStream(stream.name.clone())));
             return;
         }
-        let at = batch.iter().position(|staged| staged.stream.id == stream.id);
+        let at = batch
+            .iter()
+            .position(|staged| staged.stream.id == stream.id);
         let at = at.unwrap_or_else(|| {
             let (next, time, last) = stream.end();
             let segment = last
@@ -270,7 +272,9 @@ impl Writer {
                 if staged.segment.base == staged.first {
                     staged.segment.begun = sequence;
                 }
-                staged.stream.publish(staged.segment, staged.next, staged.time);
+                staged
+                    .stream
+                    .publish(staged.segment, staged.next, staged.time);
                 self.dirty.insert((staged.stream.id, staged.segment.base));
             }
         }
@@ -414,7 +418,8 @@ impl Writer {
             id,
             name: name.clone(),
         }))?;
-        self.streams.insert(Stream::new(id, name, self.folder.clone()));
+        self.streams
+            .insert(Stream::new(id, name, self.folder.clone()));
         Ok(())
     }
 

@@ -51,7 +51,7 @@ impl Key {
 impl Keys {
     /// Lets a message of a key wait. `None` if there are too many: where they begin is remembered.
     pub(super) fn enter(&mut self, name: &str, position: Position) -> Option<Arc<str>> {
-        if let Some(overflow) = self.overflow.get_mut(name)
+        if let Some(overflow) = self.overflow.get(name)
             && position != overflow.from
         {
             return None;
@@ -137,10 +137,7 @@ impl Keys {
     }
 
     pub(super) fn remove_if_empty(&mut self, name: &str) {
-        let empty = self
-            .keys
-            .get(name)
-            .is_some_and(|key| key.len() == 0);
+        let empty = self.keys.get(name).is_some_and(|key| key.len() == 0);
         if empty {
             self.keys.remove(name);
         }
@@ -189,7 +186,11 @@ impl Keys {
         if position < overflow.from || overflow.missed {
             return false;
         }
-        let full = !room || self.keys.get(name).is_some_and(|key| key.len() >= KEY_WINDOW);
+        let full = !room
+            || self
+                .keys
+                .get(name)
+                .is_some_and(|key| key.len() >= KEY_WINDOW);
         overflow.from = position;
         overflow.missed = full;
         !full

@@ -416,7 +416,10 @@ impl Backlog {
         let number = self.next_number;
         let consumer = self.consumers.get_mut(&id)?;
         let seen = self.seen.get_mut(&position)?;
-        let deadline = consumer.appetite.ack_deadline.unwrap_or(self.rules.ack_deadline);
+        let deadline = consumer
+            .appetite
+            .ack_deadline
+            .unwrap_or(self.rules.ack_deadline);
         let until = now + deadline;
         self.next_number += 1;
         consumer.messages += 1;
@@ -470,7 +473,10 @@ impl Backlog {
                 State::Leased { until, number, .. } => Some((number, until)),
                 _ => None,
             },
-            None => self.carried.get(&position).and_then(|carried| carried.lease),
+            None => self
+                .carried
+                .get(&position)
+                .and_then(|carried| carried.lease),
         };
         lease.is_some_and(|(found, until)| found == number && until > now)
     }

@@ -60,12 +60,7 @@ impl Unsaved {
 impl Backlog {
     /// A subscription from what was saved of it. What changed afterwards is added with
     /// [`Backlog::replay`].
-    pub(crate) fn restore(
-        rules: Rules,
-        saved: &Saved,
-        clocks: Clocks,
-        first_number: u64,
-    ) -> Self {
+    pub(crate) fn restore(rules: Rules, saved: &Saved, clocks: Clocks, first_number: u64) -> Self {
         let mut backlog = Self::new(rules, Position(saved.done_before), first_number);
         backlog.restored_upto = Position(saved.upto.max(saved.done_before));
         let mut at = saved.done_before;

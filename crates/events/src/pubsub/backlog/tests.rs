@@ -73,7 +73,8 @@ impl World {
             if from >= self.topic.len() || self.backlog.seen() >= MAX_SEEN {
                 break;
             }
-            self.backlog.offer(Self::offered(&self.topic, from), self.now);
+            self.backlog
+                .offer(Self::offered(&self.topic, from), self.now);
         }
         while let Some(from) = self.backlog.refill_from() {
             let from = usize::try_from(from.0).unwrap();
@@ -110,7 +111,8 @@ impl World {
 
     fn nack(&mut self, given: &Given) -> Outcome {
         let zero = Duration::ZERO;
-        self.backlog.modify(given.position, given.number, zero, self.now)
+        self.backlog
+            .modify(given.position, given.number, zero, self.now)
     }
 
     /// `kill -9`, and a start that takes `downtime`.
@@ -168,7 +170,9 @@ fn a_lease_can_be_made_longer_and_given_back() {
     world.publish(&["", ""]);
     let given = world.pull(2);
     let longer = 60 * SECOND;
-    world.backlog.modify(given[0].position, given[0].number, longer, world.now);
+    world
+        .backlog
+        .modify(given[0].position, given[0].number, longer, world.now);
     world.nack(&given[1]);
     assert_eq!(places(&world.pull(10)), [1]);
     world.pass(59 * SECOND);
@@ -195,7 +199,10 @@ fn failures_wait_longer_each_time_up_to_a_bound() {
 #[test]
 fn a_poison_message_goes_to_the_dead_letters() {
     let max_attempts = Some(3);
-    let mut world = World::new(Rules { max_attempts, ..rules() });
+    let mut world = World::new(Rules {
+        max_attempts,
+        ..rules()
+    });
     world.publish(&["", ""]);
     for attempt in 1..=3 {
         let given = world.pull(1);
@@ -258,7 +265,13 @@ fn one_consumer_at_a_time_has_a_key() {
 #[test]
 fn a_consumer_may_want_one_message_of_a_key_at_a_time() {
     let mut world = World::new(ordered());
-    world.backlog.join(ANN, Appetite { of_one_key: 1, ..MANY });
+    world.backlog.join(
+        ANN,
+        Appetite {
+            of_one_key: 1,
+            ..MANY
+        },
+    );
     world.publish(&["a", "a", "b", "", ""]);
     let given = world.take(ANN, 10);
     assert_eq!(places(&given), [0, 2, 3, 4]);
@@ -283,7 +296,13 @@ fn consumers_get_no_more_than_they_take() {
     world.ack(&given[0]);
     assert_eq!(world.take(ANN, 10).len(), 1);
     // One that is larger than all it takes is given alone.
-    world.backlog.set_appetite(ANN, Appetite { bytes: 1, ..appetite });
+    world.backlog.set_appetite(
+        ANN,
+        Appetite {
+            bytes: 1,
+            ..appetite
+        },
+    );
     assert!(world.take(ANN, 10).is_empty());
     world.pass(10 * SECOND);
     assert_eq!(world.take(ANN, 10).len(), 1);
@@ -292,7 +311,10 @@ fn consumers_get_no_more_than_they_take() {
 #[test]
 fn exactly_once_counts_only_the_lease_in_force() {
     let exactly_once = true;
-    let mut world = World::new(Rules { exactly_once, ..rules() });
+    let mut world = World::new(Rules {
+        exactly_once,
+        ..rules()
+    });
     world.publish(&["", ""]);
     let given = world.pull(2);
     world.pass(10 * SECOND);
@@ -306,7 +328,10 @@ fn exactly_once_counts_only_the_lease_in_force() {
 #[test]
 fn exactly_once_holds_over_a_restart() {
     let exactly_once = true;
-    let mut world = World::new(Rules { exactly_once, ..rules() });
+    let mut world = World::new(Rules {
+        exactly_once,
+        ..rules()
+    });
     let saved = world.backlog.save(world.clocks());
     world.publish(&["", "", ""]);
     let given = world.pull(3);
@@ -329,7 +354,9 @@ fn what_is_old_is_given_up() {
     let mut world = World::new(rules());
     world.publish(&["", "", "", ""]);
     let given = world.pull(1);
-    world.backlog.forget_older_than(Timestamp::from_second(2).unwrap());
+    world
+        .backlog
+        .forget_older_than(Timestamp::from_second(2).unwrap());
     assert_eq!(places(&world.pull(10)), [2, 3]);
     assert_eq!(world.ack(&given[0]), Outcome::Counts);
     assert_eq!(world.backlog.done_before(), Position(2));
@@ -491,8 +518,9 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
             Act::Extend(at) if !given.is_empty() => {
                 let (this, _) = given[at.index(given.len())];
                 let longer = 20 * SECOND;
-                let outcome =
-                    world.backlog.modify(this.position, this.number, longer, world.now);
+                let outcome = world
+                    .backlog
+                    .modify(this.position, this.number, longer, world.now);
                 if outcome == Outcome::Counts {
                     assert!(model.holds(&world, this), "{this:?}");
                     if let Some(held) = model.held.get_mut(&this.position) {
@@ -570,7 +598,10 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
     }
     assert_eq!(model.done.len(), world.topic.len(), "some never came");
     assert_eq!(world.backlog.seen(), 0);
-    assert_eq!(world.backlog.done_before(), Position(world.topic.len() as u64));
+    assert_eq!(
+        world.backlog.done_before(),
+        Position(world.topic.len() as u64)
+    );
 }
 
 impl Model {
@@ -578,7 +609,10 @@ impl Model {
         for this in taken {
             let position = this.position;
             assert!(!self.done.contains(&position), "{this:?} is done");
-            assert!(!self.held.contains_key(&position), "{this:?} is with another");
+            assert!(
+                !self.held.contains_key(&position),
+                "{this:?} is with another"
+            );
             let key = &world.topic[usize::try_from(position.0).unwrap()];
             if world.backlog.rules.ordered && !key.is_empty() {
                 for earlier in (0..position.0).map(Position) {
@@ -619,7 +653,10 @@ impl Model {
 
     fn expire(&mut self, world: &World) {
         loop {
-            let ended = self.held.iter().find(|(_, (_, _, until))| *until <= world.now);
+            let ended = self
+                .held
+                .iter()
+                .find(|(_, (_, _, until))| *until <= world.now);
             let Some(position) = ended.map(|(position, _)| *position) else {
                 return;
             };

@@ -119,8 +119,14 @@ mod tests {
         assert!(!passes("hasPrefix(attributes.domain, \"\")", &[]));
         assert!(passes("NOT attributes:domain", &[]));
         assert!(passes("-attributes:lang", &com));
-        assert!(passes("attributes:domain AND attributes.lang=\"de\"", &long));
-        assert!(!passes("attributes:domain AND attributes.lang=\"de\"", &com));
+        assert!(passes(
+            "attributes:domain AND attributes.lang=\"de\"",
+            &long
+        ));
+        assert!(!passes(
+            "attributes:domain AND attributes.lang=\"de\"",
+            &com
+        ));
         assert!(passes("attributes:lang OR attributes:domain", &com));
         assert!(passes(
             "attributes:x OR (attributes:domain AND NOT attributes:lang)",
@@ -141,7 +147,10 @@ mod tests {
         assert!(passes("attributes.k=\"\\u307F\"", &[("k", "み")]));
         assert!(passes("attributes.k=\"\\x41\\102\\t\"", &[("k", "AB\t")]));
         assert!(passes("attributes.k=\"\\U0001F600\"", &[("k", "😀")]));
-        assert!(passes("attributes.some-key_1=\"v\"", &[("some-key_1", "v")]));
+        assert!(passes(
+            "attributes.some-key_1=\"v\"",
+            &[("some-key_1", "v")]
+        ));
     }
 
     #[test]
@@ -156,7 +165,11 @@ mod tests {
             ("attribute:k", 1, "'attribute'"),
             ("(attributes:k", 14, "')'"),
             ("attributes:k)", 13, "')'"),
-            ("attributes:a AND attributes:b OR attributes:c", 31, "parentheses"),
+            (
+                "attributes:a AND attributes:b OR attributes:c",
+                31,
+                "parentheses",
+            ),
             ("attributes:a and attributes:b", 14, "AND or OR"),
             ("hasPrefix(attributes.k)", 23, "','"),
             ("hasPrefix(attributes:k, \"x\")", 21, "'.'"),
@@ -169,7 +182,12 @@ mod tests {
             assert_eq!(error.at, at, "{text}: {error}");
         }
         let long = format!("attributes:{}", "k".repeat(MAX_FILTER));
-        assert!(Filter::parse(&long).unwrap_err().problem.contains("267 bytes"));
+        assert!(
+            Filter::parse(&long)
+                .unwrap_err()
+                .problem
+                .contains("267 bytes")
+        );
     }
 
     proptest! {

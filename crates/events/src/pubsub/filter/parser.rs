@@ -81,7 +81,8 @@ impl<'a> Parser<'a> {
         if self.is_word(other) {
             return Err(FilterError {
                 at: self.peek().at,
-                problem: "AND and OR are mixed; say with parentheses what belongs together".to_owned(),
+                problem: "AND and OR are mixed; say with parentheses what belongs together"
+                    .to_owned(),
             });
         }
         Ok(match word {

@@ -87,21 +87,27 @@ impl Walk<'_> {
                 is(fits, &format!("one of {}", symbols.symbols.join(", ")))
             }
             Schema::Array(array) => {
-                let items = value.as_array().ok_or_else(|| format!("{at} is not an array"))?;
+                let items = value
+                    .as_array()
+                    .ok_or_else(|| format!("{at} is not an array"))?;
                 for (n, item) in items.iter().enumerate() {
                     self.value(&array.items, item, &format!("{at}[{n}]"), depth + 1)?;
                 }
                 Ok(())
             }
             Schema::Map(map) => {
-                let items = value.as_object().ok_or_else(|| format!("{at} is not a map"))?;
+                let items = value
+                    .as_object()
+                    .ok_or_else(|| format!("{at} is not a map"))?;
                 for (key, item) in items {
                     self.value(&map.types, item, &format!("{at}.{key}"), depth + 1)?;
                 }
                 Ok(())
             }
             Schema::Record(record) => {
-                let fields = value.as_object().ok_or_else(|| format!("{at} is not a record"))?;
+                let fields = value
+                    .as_object()
+                    .ok_or_else(|| format!("{at} is not a record"))?;
                 for field in &record.fields {
                     match fields.get(&field.name) {
                         Some(value) => {
@@ -137,7 +143,10 @@ impl Walk<'_> {
         depth: usize,
     ) -> Result<(), String> {
         if value.is_null() {
-            let null = union.variants().iter().any(|branch| *branch == Schema::Null);
+            let null = union
+                .variants()
+                .iter()
+                .any(|branch| *branch == Schema::Null);
             return if null {
                 Ok(())
             } else {
@@ -151,7 +160,10 @@ impl Walk<'_> {
                  {{\"string\": ...}}"
             ));
         };
-        let branch = union.variants().iter().find(|branch| is_called(branch, name));
+        let branch = union
+            .variants()
+            .iter()
+            .find(|branch| is_called(branch, name));
         match branch {
             Some(branch) => self.value(branch, inner, &format!("{at}.{name}"), depth + 1),
             None => Err(format!("{at} has no branch '{name}'")),
@@ -217,13 +229,34 @@ mod tests {
         for (text, part) in [
             ("no json", "expected"),
             ("[]", "$ is not a record"),
-            (r#"{"name":"Ohio","area":null,"size":"LARGE"}"#, "$.near is missing"),
-            (r#"{"name":1,"area":null,"size":"LARGE","near":[]}"#, "$.name is not a string"),
-            (r#"{"name":"","area":1.5,"size":"LARGE","near":[]}"#, "names its branch"),
-            (r#"{"name":"","area":{"int":1},"size":"LARGE","near":[]}"#, "no branch 'int'"),
-            (r#"{"name":"","area":null,"size":"HUGE","near":[]}"#, "SMALL, LARGE"),
-            (r#"{"name":"","area":null,"size":"LARGE","near":[{}]}"#, "$.near[0].name"),
-            (r#"{"name":"","area":null,"size":"LARGE","near":[],"x":1}"#, "$.x is not in"),
+            (
+                r#"{"name":"Ohio","area":null,"size":"LARGE"}"#,
+                "$.near is missing",
+            ),
+            (
+                r#"{"name":1,"area":null,"size":"LARGE","near":[]}"#,
+                "$.name is not a string",
+            ),
+            (
+                r#"{"name":"","area":1.5,"size":"LARGE","near":[]}"#,
+                "names its branch",
+            ),
+            (
+                r#"{"name":"","area":{"int":1},"size":"LARGE","near":[]}"#,
+                "no branch 'int'",
+            ),
+            (
+                r#"{"name":"","area":null,"size":"HUGE","near":[]}"#,
+                "SMALL, LARGE",
+            ),
+            (
+                r#"{"name":"","area":null,"size":"LARGE","near":[{}]}"#,
+                "$.near[0].name",
+            ),
+            (
+                r#"{"name":"","area":null,"size":"LARGE","near":[],"x":1}"#,
+                "$.x is not in",
+            ),
         ] {
             let error = check(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
@@ -232,15 +265,18 @@ mod tests {
 
     #[test]
     fn binary_is_held_against_the_schema() {
-        let schema = compile(
-            r#"{"type":"record","name":"R","fields":[{"name":"n","type":"long"}]}"#,
-        )
-        .unwrap();
+        let schema =
+            compile(r#"{"type":"record","name":"R","fields":[{"name":"n","type":"long"}]}"#)
+                .unwrap();
         let value = Avro::Record(vec![("n".to_owned(), Avro::Long(300))]);
         let mut data = apache_avro::to_avro_datum(&schema, value).unwrap();
         assert_eq!(check_binary(&schema, &data), Ok(()));
         data.push(0);
-        assert!(check_binary(&schema, &data).unwrap_err().contains("left over"));
+        assert!(
+            check_binary(&schema, &data)
+                .unwrap_err()
+                .contains("left over")
+        );
         assert!(check_binary(&schema, &[0x80]).is_err());
     }
 

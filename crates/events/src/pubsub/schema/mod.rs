@@ -71,9 +71,8 @@ impl Compiled {
     /// # Errors
     /// Says what is wrong with it.
     pub(super) fn new(language: Language, definition: &str) -> Result<Self, Status> {
-        let wrong = |problem: String| {
-            Status::invalid(vec![Violation::new("schema.definition", problem)])
-        };
+        let wrong =
+            |problem: String| Status::invalid(vec![Violation::new("schema.definition", problem)]);
         if definition.is_empty() || definition.len() > MAX_DEFINITION {
             return Err(wrong(format!(
                 "The definition has {} bytes; 1 to {MAX_DEFINITION} are allowed.",

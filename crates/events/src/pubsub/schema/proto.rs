@@ -34,7 +34,9 @@ pub(super) fn compile(definition: &str) -> Result<MessageDescriptor, String> {
     compiler.open_file(FILE).map_err(|error| wrong(&error))?;
     let set = compiler.file_descriptor_set();
     let pool = DescriptorPool::from_file_descriptor_set(set).map_err(|error| wrong(&error))?;
-    let file = pool.get_file_by_name(FILE).ok_or_else(|| wrong(&"it is empty"))?;
+    let file = pool
+        .get_file_by_name(FILE)
+        .ok_or_else(|| wrong(&"it is empty"))?;
     let mut messages = file.messages();
     match (messages.next(), messages.next()) {
         (Some(message), None) => Ok(message),
@@ -86,7 +88,11 @@ mod tests {
         assert!(json(r#"{"name":"x"} x"#).is_err());
         assert_eq!(check_binary(&message, &[0x0a, 2, b'h', b'i']), Ok(()));
         assert!(check_binary(&message, &[0x0a, 9, b'h']).is_err());
-        assert!(check_binary(&message, &[0x78, 1]).unwrap_err().contains("15"));
+        assert!(
+            check_binary(&message, &[0x78, 1])
+                .unwrap_err()
+                .contains("15")
+        );
     }
 
     #[test]
@@ -94,8 +100,14 @@ mod tests {
         for (text, part) in [
             ("message", "schema.proto"),
             ("syntax = \"proto3\";", "no message"),
-            ("syntax = \"proto3\"; message A {} message B {}", "more than one"),
-            ("syntax = \"proto3\"; import \"other.proto\"; message A {}", "other.proto"),
+            (
+                "syntax = \"proto3\"; message A {} message B {}",
+                "more than one",
+            ),
+            (
+                "syntax = \"proto3\"; import \"other.proto\"; message A {}",
+                "other.proto",
+            ),
         ] {
             let error = compile(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -12,8 +12,9 @@ use super::super::message::Message;
 use super::super::names::{SubscriptionName, TopicName};
 use super::super::resource::not_found;
 use super::super::subscription::{Ask, Delivered, Refused, Subscriber};
-use super::super::topics::{failed, stream_of};
+use super::super::topics::stream_of;
 use super::{OpenSubscription, PubSub};
+use crate::log::failed;
 
 /// The most acknowledgements in one request. Google bounds the request's bytes, to about as many.
 const MAX_IDS: usize = 10_000;

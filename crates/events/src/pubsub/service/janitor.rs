@@ -83,7 +83,11 @@ impl PubSub {
         topics
             .iter()
             .map(|topic| topic.config.uid.clone())
-            .chain(subscriptions.iter().map(|open| open.config.topic_uid.clone()))
+            .chain(
+                subscriptions
+                    .iter()
+                    .map(|open| open.config.topic_uid.clone()),
+            )
             .chain(snapshots.iter().map(|snapshot| snapshot.topic_uid.clone()))
             .collect()
     }
@@ -144,7 +148,9 @@ impl PubSub {
                 }
                 continue;
             }
-            let over = config.expiration.is_some_and(|ttl| config.used < self.ago(ttl));
+            let over = config
+                .expiration
+                .is_some_and(|ttl| config.used < self.ago(ttl));
             if over {
                 tracing::info!(name = %config.name, "a subscription that was not used expires");
                 let _ = self.delete_subscription(&config.name).await;
@@ -164,12 +170,20 @@ impl PubSub {
         let mut known: HashSet<String> =
             self.topic_uids().iter().map(|uid| stream_of(uid)).collect();
         let subscriptions = self.0.subscriptions.all();
-        known.extend(subscriptions.iter().map(|open| journal_of(&open.config.uid)));
+        known.extend(
+            subscriptions
+                .iter()
+                .map(|open| journal_of(&open.config.uid)),
+        );
         for config in &*self.unopened() {
             known.extend([journal_of(&config.uid), stream_of(&config.topic_uid)]);
         }
         let snapshots = self.0.snapshots.all();
-        known.extend(snapshots.iter().map(|snapshot| stream_of_snapshot(&snapshot.uid)));
+        known.extend(
+            snapshots
+                .iter()
+                .map(|snapshot| stream_of_snapshot(&snapshot.uid)),
+        );
         for stream in self.log().streams().await? {
             if stream.starts_with("pubsub/") && !known.contains(&stream) {
                 self.log().delete(&stream).await?;

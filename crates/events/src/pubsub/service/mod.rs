@@ -111,7 +111,9 @@ impl PubSub {
         for stored in this.0.store.all::<Topic>().await?.0 {
             let topic = stored.value;
             // Made before the topic was stored; made again for a store that is older than the log.
-            this.log().create(&super::topics::stream_of(&topic.uid)).await?;
+            this.log()
+                .create(&super::topics::stream_of(&topic.uid))
+                .await?;
             this.open_topic(topic);
         }
         for stored in this.0.store.all::<Snapshot>().await?.0 {
@@ -135,7 +137,10 @@ impl PubSub {
     }
 
     fn unopened(&self) -> std::sync::MutexGuard<'_, Vec<Subscription>> {
-        self.0.unopened.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .unopened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_topic(&self, topic: Topic) {
@@ -154,14 +159,18 @@ impl PubSub {
 
     /// Takes a subscription in, and begins to push if it says so.
     fn put_subscription(&self, config: Subscription, handle: Arc<Handle>) {
-        let pusher = config.push.clone().filter(|_| !config.detached).map(|push| Pusher {
-            name: config.name.clone(),
-            push,
-            ack_deadline: config.ack_deadline,
-            tag: handle.tag,
-            mailbox: handle.mailbox.downgrade(),
-            caller: Arc::clone(&self.0.caller),
-        });
+        let pusher = config
+            .push
+            .clone()
+            .filter(|_| !config.detached)
+            .map(|push| Pusher {
+                name: config.name.clone(),
+                push,
+                ack_deadline: config.ack_deadline,
+                tag: handle.tag,
+                mailbox: handle.mailbox.downgrade(),
+                caller: Arc::clone(&self.0.caller),
+            });
         let open = OpenSubscription {
             push: pusher.map(|pusher| tokio::spawn(pusher.run())),
             handle,
@@ -194,14 +203,20 @@ impl PubSub {
 
 /// The answer about something that went away while it was changed.
 fn gone() -> Status {
-    Status::new(Code::NotFound, "Resource not found: it has just been deleted.")
+    Status::new(
+        Code::NotFound,
+        "Resource not found: it has just been deleted.",
+    )
 }
 
 /// A name that belongs to nothing else.
 fn new_uid() -> Result<String, Status> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Status::new(Code::Unavailable, format!("The system gives no randomness: {error}."))
+        Status::new(
+            Code::Unavailable,
+            format!("The system gives no randomness: {error}."),
+        )
     })?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
@@ -237,8 +252,12 @@ macro_rules! page_of {
             let name = format!("projects/{}/{}/{id}", $project, $name::COLLECTION);
             $name::parse("page_token", &name).ok()
         })?;
-        let (found, last) =
-            $registry.page(begin, $size, |name: &$name| name.project == $project, $wanted);
+        let (found, last) = $registry.page(
+            begin,
+            $size,
+            |name: &$name| name.project == $project,
+            $wanted,
+        );
         Page {
             items: found.iter().map($item).collect(),
             next: last.map_or_else(String::new, |name| name.id),

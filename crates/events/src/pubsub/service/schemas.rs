@@ -29,13 +29,19 @@ impl PubSub {
 
     /// What the messages of a topic with these settings are held against.
     pub(super) fn checker(&self, settings: &SchemaSettings) -> Option<Arc<Checker>> {
-        let schema = settings.schema.as_ref().and_then(|name| self.0.schemas.get(name));
+        let schema = settings
+            .schema
+            .as_ref()
+            .and_then(|name| self.0.schemas.get(name));
         let revisions = schema.iter().flat_map(|schema| &schema.revisions);
         let mut allowed: Vec<&Arc<Revision>> = revisions.collect();
         let at = |id: &str| allowed.iter().position(|revision| revision.id == id);
         let first = at(&settings.first_revision).unwrap_or(0);
         let last = at(&settings.last_revision).map_or(allowed.len(), |last| last + 1);
-        allowed = allowed.get(first..last.max(first)).unwrap_or_default().to_vec();
+        allowed = allowed
+            .get(first..last.max(first))
+            .unwrap_or_default()
+            .to_vec();
         let compiled = allowed.into_iter().rev().filter_map(|revision| {
             // It was understood when it was made.
             let compiled = Compiled::new(revision.language, &revision.definition).ok()?;
@@ -105,7 +111,8 @@ impl PubSub {
             ));
         }
         let key = Revision::at(&(name.clone(), revision.id.clone()));
-        self.write(Txn::create(key, revision.body()), || exists(name)).await?;
+        self.write(Txn::create(key, revision.body()), || exists(name))
+            .await?;
         revisions.push(Arc::new(revision.clone()));
         self.put_schema(name, revisions);
         Ok(revision)
@@ -180,7 +187,10 @@ impl PubSub {
             _ => token.parse().map_err(|_| bad_token(token))?,
         };
         let newest_first = schema.revisions.iter().rev().skip(begin);
-        let items: Vec<_> = newest_first.take(size).map(|found| (**found).clone()).collect();
+        let items: Vec<_> = newest_first
+            .take(size)
+            .map(|found| (**found).clone())
+            .collect();
         let end = begin + items.len();
         let next = if end < schema.revisions.len() {
             end.to_string()
@@ -204,13 +214,18 @@ impl PubSub {
         let revision = self.new_revision(name, language, definition)?;
         let _admin = self.0.admin.lock().await;
         let schema = self.schema_named(name)?;
-        if schema.revisions.iter().any(|other| other.language != language) {
+        if schema
+            .revisions
+            .iter()
+            .any(|other| other.language != language)
+        {
             return Err(Status::invalid(vec![Violation::new(
                 "schema.type",
                 "A revision must be of the same type as the schema's others.",
             )]));
         }
-        self.add_revision(name, schema.revisions.clone(), revision).await
+        self.add_revision(name, schema.revisions.clone(), revision)
+            .await
     }
 
     /// Makes an earlier revision of a schema the newest again, as a copy.
@@ -223,7 +238,8 @@ impl PubSub {
         revision: &str,
     ) -> Result<Revision, Status> {
         let earlier = self.schema(name, Some(revision))?;
-        self.commit_schema(name, earlier.language, &earlier.definition).await
+        self.commit_schema(name, earlier.language, &earlier.definition)
+            .await
     }
 
     /// Deletes one revision of a schema.

@@ -12,9 +12,9 @@ use super::super::names::{SnapshotName, SubscriptionName};
 use super::super::registry::Page;
 use super::super::resource::{Labels, SNAPSHOT_LIFE, Snapshot, exists, not_found};
 use super::super::subscription::Ask;
-use super::super::topics::{failed, stream_of};
+use super::super::topics::stream_of;
 use super::{PubSub, bad_path, begin, gone, new_uid, page_of};
-use crate::log::{Limit, Position};
+use crate::log::{Limit, Position, failed};
 
 const ONE: Limit = Limit {
     records: 1,
@@ -51,7 +51,11 @@ impl PubSub {
         let saved = answer.await.map_err(|_| not_found(subscription))?;
         let oldest = self
             .log()
-            .read(&stream_of(&open.config.topic_uid), Position(saved.done_before), ONE)
+            .read(
+                &stream_of(&open.config.topic_uid),
+                Position(saved.done_before),
+                ONE,
+            )
             .await
             .map_err(|error| failed(&error))?;
         let now = self.0.tools.clock.now();
@@ -119,7 +123,9 @@ impl PubSub {
         }
         snapshot.check()?;
         self.put(&snapshot.name, &snapshot).await?;
-        self.0.snapshots.put(snapshot.name.clone(), snapshot.clone());
+        self.0
+            .snapshots
+            .put(snapshot.name.clone(), snapshot.clone());
         Ok(snapshot)
     }
 
@@ -151,7 +157,8 @@ impl PubSub {
     pub async fn delete_snapshot(&self, name: &SnapshotName) -> Result<(), Status> {
         let _admin = self.0.admin.lock().await;
         let snapshot = self.snapshot(name)?;
-        self.write(Txn::new().delete(Snapshot::at(name)), gone).await?;
+        self.write(Txn::new().delete(Snapshot::at(name)), gone)
+            .await?;
         self.0.snapshots.remove(name);
         let _ = self.log().delete(&stream_of_snapshot(&snapshot.uid)).await;
         Ok(())
@@ -190,7 +197,10 @@ impl PubSub {
             ));
         };
         let (reply, answer) = oneshot::channel();
-        self.ask(&open, Ask::Restore(Box::new(saved), reply)).await?;
-        answer.await.unwrap_or_else(|_| Err(not_found(subscription)))
+        self.ask(&open, Ask::Restore(Box::new(saved), reply))
+            .await?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(not_found(subscription)))
     }
 }

@@ -10,8 +10,9 @@ use super::super::names::SubscriptionName;
 use super::super::registry::Page;
 use super::super::resource::{Push, Subscription, exists, not_found};
 use super::super::subscription::{Ask, begin as begin_journal, journal_of, start};
-use super::super::topics::{failed, stream_of};
+use super::super::topics::stream_of;
 use super::{OpenSubscription, PubSub, bad_path, begin, gone, new_uid, page_of};
+use crate::log::failed;
 
 /// What may be changed of a subscription.
 const PATHS: [&str; 9] = [
@@ -33,10 +34,7 @@ impl PubSub {
     /// # Errors
     /// When something is wrong with it, a topic that it names is not there, or there is one of that
     /// name.
-    pub async fn create_subscription(
-        &self,
-        spec: Subscription,
-    ) -> Result<Subscription, Status> {
+    pub async fn create_subscription(&self, spec: Subscription) -> Result<Subscription, Status> {
         spec.check()?;
         let _admin = self.0.admin.lock().await;
         if self.0.subscriptions.get(&spec.name).is_some() {
@@ -79,7 +77,10 @@ impl PubSub {
         &self,
         name: &SubscriptionName,
     ) -> Result<Arc<OpenSubscription>, Status> {
-        self.0.subscriptions.get(name).ok_or_else(|| not_found(name))
+        self.0
+            .subscriptions
+            .get(name)
+            .ok_or_else(|| not_found(name))
     }
 
     /// The same, for whoever uses it, which keeps it from expiring.
@@ -175,7 +176,8 @@ impl PubSub {
     pub async fn delete_subscription(&self, name: &SubscriptionName) -> Result<(), Status> {
         let _admin = self.0.admin.lock().await;
         let open = self.open_named(name)?;
-        self.write(Txn::new().delete(Subscription::at(name)), gone).await?;
+        self.write(Txn::new().delete(Subscription::at(name)), gone)
+            .await?;
         self.0.subscriptions.remove(name);
         let _ = open.handle.mailbox.send(Ask::End).await;
         // What cannot be deleted now, the janitor finds.

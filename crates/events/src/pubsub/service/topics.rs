@@ -9,8 +9,9 @@ use super::super::names::{SnapshotName, SubscriptionName, TopicName};
 use super::super::registry::Page;
 use super::super::resource::{SchemaSettings, Subscription, Topic, exists, not_found};
 use super::super::subscription::Ask;
-use super::super::topics::{OpenTopic, failed, stream_of};
+use super::super::topics::{OpenTopic, stream_of};
 use super::{PubSub, bad_path, begin, gone, new_uid, page_of};
+use crate::log::failed;
 
 /// What may be changed of a topic.
 const PATHS: [&str; 4] = [
@@ -37,7 +38,10 @@ impl PubSub {
             ..spec
         };
         let stream = stream_of(&topic.uid);
-        self.log().create(&stream).await.map_err(|error| failed(&error))?;
+        self.log()
+            .create(&stream)
+            .await
+            .map_err(|error| failed(&error))?;
         let create = Txn::create(Topic::at(&topic.name), topic.body());
         self.write(create, || exists(&topic.name)).await?;
         self.open_topic(topic.clone());
@@ -132,7 +136,10 @@ impl PubSub {
             |open| open.config.topic_uid == topic.config.uid && !open.config.detached,
         );
         Ok(Page {
-            items: found.iter().map(|open| open.config.name.to_string()).collect(),
+            items: found
+                .iter()
+                .map(|open| open.config.name.to_string())
+                .collect(),
             next: last.map_or_else(String::new, |name| name.to_string()),
         })
     }
@@ -152,7 +159,9 @@ impl PubSub {
             project: String::new(),
             id: String::new(),
         };
-        let begin = begin(token, first, |name| SnapshotName::parse("page_token", name).ok())?;
+        let begin = begin(token, first, |name| {
+            SnapshotName::parse("page_token", name).ok()
+        })?;
         let (found, last) = self.0.snapshots.page(
             begin,
             size,
@@ -160,7 +169,10 @@ impl PubSub {
             |snapshot| snapshot.topic_uid == topic.config.uid,
         );
         Ok(Page {
-            items: found.iter().map(|snapshot| snapshot.name.to_string()).collect(),
+            items: found
+                .iter()
+                .map(|snapshot| snapshot.name.to_string())
+                .collect(),
             next: last.map_or_else(String::new, |name| name.to_string()),
         })
     }
@@ -216,7 +228,7 @@ impl PubSub {
             .filter(|open| !open.config.topic_deleted)
             .filter(|open| {
                 let topic = self.0.topics.get(&open.config.topic);
-                topic.map_or(true, |topic| topic.config.uid != open.config.topic_uid)
+                !topic.is_ok_and(|topic| topic.config.uid == open.config.topic_uid)
             })
             .map(|open| open.config.topic_uid.clone())
             .collect();
@@ -246,4 +258,3 @@ impl PubSub {
         Ok(())
     }
 }
-
