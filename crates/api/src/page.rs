@@ -13,6 +13,9 @@ pub(crate) struct Token {
     pub(crate) scope: String,
     #[serde(rename = "n")]
     pub(crate) name: String,
+    /// Whether the place is in the second of two lists that are shown as one.
+    #[serde(rename = "2", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) second: bool,
 }
 
 impl Token {

@@ -8,6 +8,7 @@ mod locations;
 mod name;
 mod operation;
 mod operations;
+mod policies;
 mod policy;
 mod revision;
 mod revisions;
@@ -24,8 +25,10 @@ use lauf_iam::Caller;
 use lauf_model::{Service, ServiceKey, Status, Violation};
 use lauf_store::{Resource, Stored, Version};
 use lauf_wire::google::cloud::location::locations_server::LocationsServer;
+use lauf_wire::google::cloud::run::v2::jobs_server::JobsServer;
 use lauf_wire::google::cloud::run::v2::revisions_server::RevisionsServer;
 use lauf_wire::google::cloud::run::v2::services_server::ServicesServer;
+use lauf_wire::google::cloud::run::v2::worker_pools_server::WorkerPoolsServer;
 use lauf_wire::google::longrunning::operations_server::OperationsServer;
 use lauf_wire::status;
 use tonic::service::Routes;
@@ -53,6 +56,8 @@ pub(crate) fn routes(api: &Api) -> Routes {
     let face = || Face { api: api.clone() };
     Routes::new(ServicesServer::new(face()))
         .add_service(RevisionsServer::new(face()))
+        .add_service(JobsServer::new(face()))
+        .add_service(WorkerPoolsServer::new(face()))
         .add_service(OperationsServer::new(face()))
         .add_service(LocationsServer::new(face()))
         .prepare()

@@ -1,6 +1,6 @@
 //! Resource names (google.aip.dev/122): `projects/P/locations/L/services/S`.
 
-use lauf_model::{RevisionKey, ServiceKey, Status, Violation};
+use lauf_model::{JobKey, RevisionKey, ServiceKey, Status, Violation, WorkerPoolKey};
 
 use crate::api::Api;
 
@@ -61,6 +61,35 @@ impl At {
                 service,
             ] => api.service_key(project, region, service).await,
             _ => Err(self.wrong(name, "projects/PROJECT/locations/REGION/services/SERVICE")),
+        }
+    }
+
+    /// `projects/P/locations/L/jobs/J`.
+    pub(crate) async fn job(self, api: &Api, name: &str) -> Result<JobKey, Status> {
+        match parts(name).as_slice() {
+            ["projects", project, "locations", region, "jobs", job] => {
+                let place = api.service_key(project, region, "").await?;
+                Ok(JobKey::beside(&place, *job))
+            }
+            _ => Err(self.wrong(name, "projects/PROJECT/locations/REGION/jobs/JOB")),
+        }
+    }
+
+    /// `projects/P/locations/L/workerPools/W`; v1 writes the collection without a capital.
+    pub(crate) async fn worker_pool(self, api: &Api, name: &str) -> Result<WorkerPoolKey, Status> {
+        match parts(name).as_slice() {
+            [
+                "projects",
+                project,
+                "locations",
+                region,
+                "workerPools" | "workerpools",
+                pool,
+            ] => {
+                let place = api.service_key(project, region, "").await?;
+                Ok(WorkerPoolKey::beside(&place, *pool))
+            }
+            _ => Err(self.wrong(name, "projects/PROJECT/locations/REGION/workerPools/POOL")),
         }
     }
 
