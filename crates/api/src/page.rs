@@ -35,11 +35,14 @@ impl Token {
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok())
             .map(Some)
-            .ok_or_else(|| {
-                Status::new(
-                    Code::InvalidArgument,
-                    "The page token is not one that a list gave. Start again without it.",
-                )
-            })
+            .ok_or_else(Self::wrong)
+    }
+
+    /// The answer to a text that is no token.
+    pub(crate) fn wrong() -> Status {
+        Status::new(
+            Code::InvalidArgument,
+            "The page token is not one that a list gave. Start again without it.",
+        )
     }
 }
