@@ -24,7 +24,6 @@
 #![forbid(unsafe_code)]
 
 mod admit;
-mod alarm;
 mod body;
 mod config;
 mod dial;
@@ -33,7 +32,6 @@ mod error_page;
 mod face;
 mod fleet;
 mod gateway;
-mod h1;
 mod headers;
 mod host;
 mod io;
@@ -45,7 +43,6 @@ mod proxy;
 mod random;
 mod route;
 mod slot;
-mod switch;
 mod thread;
 mod tls;
 mod trace;
