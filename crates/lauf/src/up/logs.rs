@@ -220,6 +220,9 @@ fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
 
 /// How often the position in the spool is written down. A crash brings the lines since then twice.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long the end of the server may wait for lines. What an instance writes without a pause is
+/// there for the next server.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Reads the spool into the log for as long as the server runs, on a thread of its own, since it
 /// waits for the disk. The position is kept in a file, so that the next server goes on where this
@@ -254,7 +257,7 @@ impl SpoolFollower {
         })
     }
 
-    /// Reads what is there to its end and stops.
+    /// Reads what is there to its end, for [`LAST_LINES`] at most, and stops.
     pub(crate) fn finish(self) {
         self.stop.store(true, Ordering::Release);
         self.journal.more.notify_one();
@@ -281,6 +284,7 @@ struct Follower {
 impl Follower {
     fn run(mut self, runtime: &Handle, stop: &AtomicBool) {
         let mut saved_at = self.journal.clock.monotonic();
+        let mut ends_by = None;
         loop {
             let ending = stop.load(Ordering::Acquire);
             match self.reader.read(READ_BYTES) {
@@ -292,6 +296,9 @@ impl Follower {
                     if now.saturating_sub(saved_at) >= SAVE_EVERY {
                         saved_at = now;
                         self.save();
+                    }
+                    if ending && now >= *ends_by.get_or_insert(now + LAST_LINES) {
+                        return self.save();
                     }
                     continue;
                 }
