@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,11 +11,13 @@ use axum_core::body::Body as FaceBody;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
 
+use crate::h1::{client, server};
 use crate::proxy::Exchange;
+use crate::switch::Switch;
+use crate::upstream::Stream;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A response's body, whoever made it.
 pub(crate) enum Outgoing {
@@ -26,6 +27,8 @@ pub(crate) enum Outgoing {
     Face(FaceBody),
     /// A container.
     Container(Box<Download>),
+    /// There is none: the connection speaks another protocol from here on.
+    Switch(Switch),
 }
 
 impl Body for Outgoing {
@@ -40,6 +43,7 @@ impl Body for Outgoing {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Face(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Container(download) => Pin::new(&mut **download).poll_frame(cx),
+            Self::Switch(_) => Poll::Ready(None),
         }
     }
 
@@ -48,6 +52,7 @@ impl Body for Outgoing {
             Self::Full(bytes) => bytes.is_none(),
             Self::Face(body) => body.is_end_stream(),
             Self::Container(download) => download.body.is_end_stream(),
+            Self::Switch(_) => true,
         }
     }
 
@@ -59,16 +64,16 @@ impl Body for Outgoing {
             }
             Self::Face(body) => body.size_hint(),
             Self::Container(download) => download.body.size_hint(),
+            Self::Switch(_) => SizeHint::with_exact(0),
         }
     }
 }
 
 /// A container's response body. Holds the slot until its end, and ends at the request's deadline.
 pub(crate) struct Download {
-    pub(crate) body: Incoming,
+    pub(crate) body: FromContainer,
     /// `None` once the exchange has ended.
     pub(crate) exchange: Option<Exchange>,
-    pub(crate) deadline: Pin<Box<Sleep>>,
     pub(crate) bytes: u64,
 }
 
@@ -80,10 +85,8 @@ impl Download {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
-                if this.exchange.is_some() && this.deadline.as_mut().poll(cx).is_ready() {
-                    if let Some(exchange) = this.exchange.take() {
-                        exchange.timed_out(this.bytes);
-                    }
+                if let Some(exchange) = this.exchange.take_if(|e| e.poll_deadline(cx).is_ready()) {
+                    exchange.timed_out(this.bytes);
                     return Poll::Ready(Some(Err(Box::new(Ended("the request's time is up")))));
                 }
                 Poll::Pending
@@ -101,7 +104,7 @@ impl Download {
                 if let Some(exchange) = this.exchange.take() {
                     exchange.broken(this.bytes);
                 }
-                Poll::Ready(Some(Err(Box::new(error))))
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 this.complete();
@@ -112,7 +115,8 @@ impl Download {
 
     fn complete(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            exchange.complete(self.bytes);
+            let body = std::mem::replace(&mut self.body, FromContainer::Taken);
+            exchange.complete(self.bytes, body);
         }
     }
 }
@@ -121,6 +125,100 @@ impl Drop for Download {
     fn drop(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             exchange.abandoned(self.bytes);
+        }
+    }
+}
+
+/// A response's body as it comes from a container.
+pub(crate) enum FromContainer {
+    Http1(client::Body),
+    Http2(
+        Incoming,
+        #[expect(dead_code, reason = "counts the stream until it is dropped")] Stream,
+    ),
+    /// It was read to its end.
+    Taken,
+}
+
+impl Body for FromContainer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body, _) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Taken => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body, _) => body.is_end_stream(),
+            Self::Taken => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body, _) => body.size_hint(),
+            Self::Taken => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// A request's body as it comes from a client.
+#[derive(Debug)]
+pub(crate) enum FromClient {
+    /// There is none.
+    Empty,
+    Http1(server::Body),
+    Http2(Incoming),
+}
+
+impl FromClient {
+    pub(crate) fn http2(body: Incoming) -> Self {
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Http2(body)
+        }
+    }
+}
+
+impl Body for FromClient {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }
@@ -135,12 +233,13 @@ pub(crate) struct UploadState {
 }
 
 /// A request's body on its way to a container.
+#[derive(Debug)]
 pub(crate) enum Upload {
     /// There is none.
     Empty,
     /// What the client sends, counted and bounded.
     Stream {
-        body: Incoming,
+        body: FromClient,
         limit: u64,
         state: Rc<UploadState>,
     },
@@ -173,7 +272,7 @@ impl Body for Upload {
             Poll::Ready(Some(Err(_))) => state.client_failed.set(true),
             _ => {}
         }
-        polled.map_err(Into::into)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -44,6 +44,7 @@ impl Drain {
         Open {
             id,
             drain: Rc::clone(self),
+            registered: Cell::new(false),
         }
     }
 
@@ -78,6 +79,7 @@ impl Drain {
 pub(crate) struct Open {
     id: u64,
     drain: Rc<Drain>,
+    registered: Cell<bool>,
 }
 
 impl Drop for Open {
@@ -88,19 +90,23 @@ impl Drop for Open {
 }
 
 impl Open {
+    /// Whether the connection is to finish what it has and close. Has its task woken when that changes;
+    /// asked by one task only.
+    pub(crate) fn is_to_finish(&self, cx: &mut Context<'_>) -> bool {
+        if !self.registered.replace(true)
+            && let Some(entry) = self.drain.open.borrow_mut().get_mut(&self.id)
+        {
+            *entry = Some(cx.waker().clone());
+        }
+        self.drain.draining.get()
+    }
+
     /// Runs a connection to its end; when the thread drains it is asked to finish.
     pub(crate) async fn watch<C: Graceful>(&self, connection: C) -> C::Output {
         let mut connection = pin!(connection);
-        let mut registered = false;
         let mut asked = false;
         std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<C::Output> {
-            if !registered {
-                registered = true;
-                if let Some(entry) = self.drain.open.borrow_mut().get_mut(&self.id) {
-                    *entry = Some(cx.waker().clone());
-                }
-            }
-            if !asked && self.drain.draining.get() {
+            if self.is_to_finish(cx) && !asked {
                 asked = true;
                 connection.as_mut().finish();
             }

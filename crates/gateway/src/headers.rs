@@ -77,13 +77,21 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, client: &Client) {
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme));
 }
 
+/// Whether whoever sent these headers takes trailers (RFC 9110, section 10.1.4).
+pub(crate) fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get(TE)
+        .and_then(|te| te.to_str().ok())
+        .is_some_and(|te| {
+            te.split(',')
+                .any(|t| t.trim().eq_ignore_ascii_case("trailers"))
+        })
+}
+
 /// `TE` may only say that trailers are welcome.
 pub(crate) fn reduce_te(headers: &mut HeaderMap) {
-    let Some(te) = headers.remove(TE) else { return };
-    let trailers = te.to_str().is_ok_and(|te| {
-        te.split(',')
-            .any(|t| t.trim().eq_ignore_ascii_case("trailers"))
-    });
+    let trailers = wants_trailers(headers);
+    headers.remove(TE);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }

@@ -29,7 +29,17 @@ fn without_port(host: &str) -> &str {
 
 /// Whether `host` may stand in a `Host` header: an authority without user information.
 pub(crate) fn is_valid(host: &str) -> bool {
-    host.is_empty() || (!host.contains('@') && host.parse::<Authority>().is_ok())
+    host.is_empty()
+        || host.parse::<Authority>().is_ok_and(|authority| {
+            let name = authority.host();
+            // The parser takes anything for a port.
+            let port = host.strip_prefix(name).and_then(|p| p.strip_prefix(':'));
+            let numeric = |port: &str| {
+                port.bytes().all(|b| b.is_ascii_digit())
+                    && (port.is_empty() || port.parse::<u16>().is_ok())
+            };
+            name == host || port.is_some_and(numeric)
+        })
 }
 
 /// Whether `host` is `domain` or lies under it.
@@ -73,10 +83,12 @@ mod tests {
 
     #[test]
     fn what_is_no_authority_is_refused() {
-        for bad in ["a b", "a/b", "u@h", "h:1:2x", "h\"", "<x>"] {
+        for bad in [
+            "a b", "a/b", "u@h", "h:1:2x", "h:x", "h:+1", "h:99999", "h\"", "<x>",
+        ] {
             assert!(!is_valid(bad), "{bad}");
         }
-        for good in ["", "h", "h:80", "[::1]:80", "a---b.c"] {
+        for good in ["", "h", "h:", "h:80", "[::1]", "[::1]:80", "a---b.c"] {
             assert!(is_valid(good), "{good}");
         }
     }

@@ -5,8 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -21,20 +19,12 @@ pub(crate) struct Conn {
 #[derive(Debug)]
 enum Transport {
     Tcp(TcpStream),
-    /// What `CONNECT` made of another connection.
-    Tunnel(Box<TokioIo<Upgraded>>),
     Tls(Box<TlsStream<Conn>>),
 }
 
 impl From<TcpStream> for Conn {
     fn from(stream: TcpStream) -> Self {
         Self::new(Transport::Tcp(stream))
-    }
-}
-
-impl From<Upgraded> for Conn {
-    fn from(upgraded: Upgraded) -> Self {
-        Self::new(Transport::Tunnel(Box::new(TokioIo::new(upgraded))))
     }
 }
 
@@ -49,6 +39,22 @@ impl Conn {
         Self {
             prefix: Bytes::new(),
             inner,
+        }
+    }
+
+    /// Ready when a read may bring something; not so only when it certainly does not.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.inner {
+            Transport::Tcp(stream) if self.prefix.is_empty() => stream.poll_read_ready(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// A connection that speaks something else from now on, and what was read of that already.
+    pub(crate) fn switched((stream, prefix): (TcpStream, Bytes)) -> Self {
+        Self {
+            prefix,
+            inner: Transport::Tcp(stream),
         }
     }
 
@@ -73,7 +79,6 @@ impl AsyncRead for Conn {
         }
         match &mut self.inner {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tunnel(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -87,7 +92,6 @@ impl AsyncWrite for Conn {
     ) -> Poll<io::Result<usize>> {
         match &mut self.inner {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Transport::Tunnel(stream) => Pin::new(stream).poll_write(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -99,7 +103,6 @@ impl AsyncWrite for Conn {
     ) -> Poll<io::Result<usize>> {
         match &mut self.inner {
             Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Transport::Tunnel(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -107,7 +110,6 @@ impl AsyncWrite for Conn {
     fn is_write_vectored(&self) -> bool {
         match &self.inner {
             Transport::Tcp(stream) => stream.is_write_vectored(),
-            Transport::Tunnel(stream) => stream.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
         }
     }
@@ -115,7 +117,6 @@ impl AsyncWrite for Conn {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Tunnel(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -123,7 +124,6 @@ impl AsyncWrite for Conn {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tunnel(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod alarm;
 mod body;
 mod config;
 mod dial;
@@ -32,6 +33,7 @@ mod error_page;
 mod face;
 mod fleet;
 mod gateway;
+mod h1;
 mod headers;
 mod host;
 mod io;
@@ -43,6 +45,7 @@ mod proxy;
 mod random;
 mod route;
 mod slot;
+mod switch;
 mod thread;
 mod tls;
 mod trace;

@@ -9,19 +9,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::server::conn::http2;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::body::{Ended, Outgoing};
+use crate::alarm::Alarm;
+use crate::body::{Ended, FromClient, Outgoing};
 use crate::drain::Graceful;
 use crate::error_page;
 use crate::face::{self, ConnInfo};
+use crate::h1::server;
 use crate::headers::Client;
 use crate::host;
 use crate::io::Conn;
@@ -52,6 +54,8 @@ pub(crate) struct Peer {
     pub(crate) via_proxy: bool,
     pub(crate) internal: bool,
     pub(crate) client: Client,
+    /// For all deadlines of an HTTP/1 connection.
+    pub(crate) alarm: Rc<Alarm>,
     origin: Origin,
 }
 
@@ -117,15 +121,19 @@ pub(crate) fn serve(
                 origin.address.ip(),
                 if origin.tls { "https" } else { "http" },
             ),
+            alarm: Rc::new(Alarm::new(within)),
             origin,
         });
-        let limits = &thread.shared.config.limits;
-        let service = {
-            let thread = Rc::clone(&thread);
-            service_fn(move |request| handle(Rc::clone(&thread), Rc::clone(&peer), request))
-        };
         // How a connection ends interests nobody: each of its requests has been recorded.
         if http2 {
+            let limits = &thread.shared.config.limits;
+            let service = {
+                let thread = Rc::clone(&thread);
+                service_fn(move |request: Request<Incoming>| {
+                    let request = request.map(FromClient::http2);
+                    handle(Rc::clone(&thread), Rc::clone(&peer), request)
+                })
+            };
             let connection = http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(limits.h2_streams)
@@ -137,18 +145,7 @@ pub(crate) fn serve(
                 .serve_connection(TokioIo::new(conn), service);
             let _ = open.watch(Http2(connection)).await;
         } else {
-            let mut builder = http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.header_timeout)
-                .max_buf_size(limits.header_bytes.max(8192));
-            if limits.header_count != 100 {
-                builder.max_headers(limits.header_count);
-            }
-            let connection = builder
-                .serve_connection(TokioIo::new(conn), service)
-                .with_upgrades();
-            let _ = open.watch(Http1(connection)).await;
+            server::serve(thread, peer, conn, &open).await;
         }
     })
 }
@@ -201,13 +198,13 @@ async fn peek(conn: &mut Conn) -> Option<Spoken> {
 }
 
 /// Answers one request.
-async fn handle(
+pub(crate) async fn handle(
     thread: Rc<Thread>,
     peer: Rc<Peer>,
-    request: Request<Incoming>,
+    request: Request<FromClient>,
 ) -> Result<Response<Outgoing>, Ended> {
     if request.method() == Method::CONNECT {
-        return Ok(tunnel::connect(&thread, peer.origin, request));
+        return Ok(tunnel::connect(&thread, peer.origin, &request));
     }
     let (host, absolute) = match asked(&request) {
         Ok(asked) => asked,
@@ -249,12 +246,8 @@ async fn handle(
 }
 
 const BAD_HOST: &str = "Bad request: the Host header is missing, repeated or not a host name.\n";
-const BAD_LENGTH: &str = "Bad request: Content-Length and Transfer-Encoding exclude each other.\n";
-
-const BAD_CODING: &str = "Bad request: the only Transfer-Encoding understood is chunked, once.\n";
-
 /// A request that cannot be understood. Nothing that follows it on an HTTP/1 connection can be trusted.
-fn refused(request: &Request<Incoming>, why: &'static str) -> Response<Outgoing> {
+fn refused(request: &Request<FromClient>, why: &'static str) -> Response<Outgoing> {
     let mut response = error_page::text(StatusCode::BAD_REQUEST, why);
     if request.version() != Version::HTTP_2 {
         response
@@ -265,21 +258,8 @@ fn refused(request: &Request<Incoming>, why: &'static str) -> Response<Outgoing>
 }
 
 /// The host a request asks for, and whether it asked with an absolute URI over HTTP/1.
-fn asked(request: &Request<Incoming>) -> Result<(HeaderValue, bool), &'static str> {
+fn asked(request: &Request<FromClient>) -> Result<(HeaderValue, bool), &'static str> {
     let headers = request.headers();
-    // Two ways to tell a body's length are two ways to read it (RFC 9112, section 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(BAD_LENGTH);
-    }
-    // Chunked, once, is all that HTTP/1.1 knows between a client and a server (RFC 9112, section 6.1).
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if codings
-        .next()
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        || codings.next().is_some()
-    {
-        return Err(BAD_CODING);
-    }
     let mut hosts = headers.get_all(HOST).iter();
     let header = hosts.next();
     if hosts.next().is_some() {
@@ -307,45 +287,27 @@ fn asked(request: &Request<Incoming>) -> Result<(HeaderValue, bool), &'static st
         .map_err(|_| BAD_HOST)
 }
 
-/// Names the connection types, which have no names of their own.
-struct Http1<C>(C);
+/// Names the connection's type, which has no name of its own.
 struct Http2<C>(C);
 
-macro_rules! graceful {
-    ($wrapper:ident, $connection:ty) => {
-        impl<S, F> Future for $wrapper<$connection>
-        where
-            S: hyper::service::Service<
-                    Request<Incoming>,
-                    Response = Response<Outgoing>,
-                    Error = Ended,
-                    Future = F,
-                > + Unpin,
-            F: Future<Output = Result<Response<Outgoing>, Ended>> + 'static,
-        {
-            type Output = hyper::Result<()>;
+impl<S, F> Future for Http2<http2::Connection<TokioIo<Conn>, S, LocalExecutor>>
+where
+    S: Service<Request<Incoming>, Response = Response<Outgoing>, Error = Ended, Future = F> + Unpin,
+    F: Future<Output = Result<Response<Outgoing>, Ended>> + 'static,
+{
+    type Output = hyper::Result<()>;
 
-            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-                Pin::new(&mut self.0).poll(cx)
-            }
-        }
-
-        impl<S, F> Graceful for $wrapper<$connection>
-        where
-            S: hyper::service::Service<
-                    Request<Incoming>,
-                    Response = Response<Outgoing>,
-                    Error = Ended,
-                    Future = F,
-                > + Unpin,
-            F: Future<Output = Result<Response<Outgoing>, Ended>> + 'static,
-        {
-            fn finish(mut self: Pin<&mut Self>) {
-                Pin::new(&mut self.0).graceful_shutdown();
-            }
-        }
-    };
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
 }
 
-graceful!(Http1, http1::UpgradeableConnection<TokioIo<Conn>, S>);
-graceful!(Http2, http2::Connection<TokioIo<Conn>, S, LocalExecutor>);
+impl<S, F> Graceful for Http2<http2::Connection<TokioIo<Conn>, S, LocalExecutor>>
+where
+    S: Service<Request<Incoming>, Response = Response<Outgoing>, Error = Ended, Future = F> + Unpin,
+    F: Future<Output = Result<Response<Outgoing>, Ended>> + 'static,
+{
+    fn finish(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.0).graceful_shutdown();
+    }
+}

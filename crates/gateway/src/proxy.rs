@@ -1,34 +1,36 @@
 //! Stop 5: a request to its container and the response back, both streamed.
 
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use jiff::SignedDuration;
 use lauf_engine::{ExitReason, Instance, InstanceState};
 use lauf_model::Protocol;
 
 use crate::admit::{Denied, Refusal, admit};
-use crate::body::{Download, Ended, Outgoing, Upload, UploadState};
+use crate::alarm::Alarm;
+use crate::body::{Download, Ended, FromClient, FromContainer, Outgoing, Upload, UploadState};
 use crate::error_page;
+use crate::h1::client;
 use crate::headers;
+use crate::io::Conn;
 use crate::listener::Peer;
 use crate::meter::{Outcome, RequestRecord};
 use crate::pool::{Lease, Refused, RevisionPool};
 use crate::route::ServiceRoute;
 use crate::slot::Slots;
+use crate::switch::{Join, Switch};
 use crate::thread::Thread;
 use crate::trace;
-use crate::upstream::Sender;
 
-/// A connection that was idle for longer may just be closing, so a request that may be repeated is
-/// kept until its response begins.
+/// A connection that was idle for longer may just be closing.
 const FRESH: Duration = Duration::from_millis(100);
 /// How long to wait, once a connection broke, for the engine to say that the instance has ended.
 const OBITUARY: Duration = Duration::from_millis(200);
@@ -44,7 +46,7 @@ pub(crate) async fn serve(
     route: Arc<ServiceRoute>,
     host: HeaderValue,
     name: &str,
-    mut request: Request<Incoming>,
+    mut request: Request<FromClient>,
 ) -> Result<Response<Outgoing>, Ended> {
     let mut exchange = Exchange::begin(thread, &peer, Arc::clone(&route), host, &request);
     if let Err(refusal) = admit(&route, name, peer.internal, request.headers_mut()) {
@@ -77,27 +79,29 @@ pub(crate) async fn serve(
     exchange.take(&pool, &lease);
 
     let upgrade = headers::upgrade(request.headers()).filter(|_| pool.protocol == Protocol::Http1);
-    let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
+    let may_switch = upgrade.is_some();
     let (mut outbound, upload) = prepare(&mut exchange, &peer, &pool, request, upgrade);
 
-    let mut deadline = Some(tokio::time::sleep(pool.timeout));
     let mut tries = INSTANCES;
-    let answered = loop {
-        let attempt = attempt(&exchange.thread, &pool, &lease.slots, outbound);
+    let mut response = loop {
         let result = {
-            let deadline = deadline
-                .take()
-                .unwrap_or_else(|| tokio::time::sleep(pool.timeout));
-            let mut deadline = std::pin::pin!(deadline);
-            tokio::select! {
-                biased;
-                result = attempt => result,
-                () = deadline.as_mut() => Err(Failure::TimedOut),
-            }
+            let attempt = attempt(
+                &exchange.thread,
+                &pool,
+                &lease.slots,
+                &mut outbound,
+                exchange.received,
+            );
+            let mut attempt = std::pin::pin!(attempt);
+            poll_fn(|cx| match attempt.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => exchange.poll_deadline(cx).map(|()| Err(Failure::TimedOut)),
+            })
+            .await
         };
         match result {
-            Ok(answered) => break answered,
-            Err(Failure::NotSent(unsent)) if tries > 0 => {
+            Ok(response) => break response,
+            Err(Failure::NotSent) if tries > 0 => {
                 // The instance is gone or going; nothing of the request has reached it.
                 tries -= 1;
                 obituary(&lease.slots.instance).await;
@@ -107,50 +111,49 @@ pub(crate) async fn serve(
                     Err(refused) => return Ok(exchange.no_instance(&refused)),
                 };
                 exchange.take(&pool, &lease);
-                outbound = *unsent;
             }
             Err(failure) => {
                 return Box::pin(failed(exchange, &lease, failure, upload.as_deref())).await;
             }
         }
     };
-    let (sender, mut response) = answered;
     exchange.record.status = response.status();
     exchange.upload = upload;
     exchange.lease = Some(lease);
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client_side) = client_side else {
-            // Nobody asked for it.
-            drop(sender);
+        let protocol = headers::upgrade(response.headers());
+        let (mut head, body) = response.into_parts();
+        let FromContainer::Http1(body) = body else {
             return Ok(exchange.malformed());
         };
-        let protocol = headers::upgrade(response.headers());
-        let container_side = hyper::upgrade::on(&mut response);
-        let (mut head, _) = response.into_parts();
+        if !may_switch {
+            // Nobody asked for it.
+            return Ok(exchange.malformed());
+        }
+        let container = Conn::switched(body.into_switched());
         headers::prepare_response(&mut head.headers);
         if let Some(protocol) = protocol {
             headers::set_upgrade(&mut head.headers, protocol);
         }
-        tokio::task::spawn_local(join(exchange, client_side, container_side, pool.timeout));
-        return Ok(Response::from_parts(head, Outgoing::Full(None)));
+        let join = Join::new(exchange, container, pool.timeout);
+        return Ok(Response::from_parts(
+            head,
+            Outgoing::Switch(Switch::Join(join)),
+        ));
     }
 
-    exchange.sender = Some(sender);
     headers::prepare_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let (head, body) = response.into_parts();
     let body = if body.is_end_stream() {
-        exchange.complete(0);
+        exchange.complete(0, body);
         // The length of a response to HEAD is in its headers.
         Outgoing::Full(None)
     } else {
-        let elapsed = exchange.thread.now().saturating_sub(exchange.dispatched);
-        let left = pool.timeout.saturating_sub(elapsed);
         Outgoing::Container(Box::new(Download {
             body,
             exchange: Some(exchange),
-            deadline: Box::pin(tokio::time::sleep(left)),
             bytes: 0,
         }))
     };
@@ -195,7 +198,7 @@ fn prepare(
     exchange: &mut Exchange,
     peer: &Peer,
     pool: &RevisionPool,
-    request: Request<Incoming>,
+    request: Request<FromClient>,
     upgrade: Option<HeaderValue>,
 ) -> (Request<Upload>, Option<Rc<UploadState>>) {
     let (mut head, body) = request.into_parts();
@@ -216,7 +219,8 @@ fn prepare(
             head.headers.insert(HOST, host);
             if let Some(protocol) = upgrade {
                 headers::set_upgrade(&mut head.headers, protocol);
-            } else if !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
+            }
+            if !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
                 // Said openly, or the client side would drop the body of a GET.
                 head.headers
                     .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -262,78 +266,50 @@ fn target(uri: &Uri) -> PathAndQuery {
 /// Why an attempt brought no response.
 enum Failure {
     /// Nothing of the request has reached the instance.
-    NotSent(Box<Request<Upload>>),
+    NotSent,
     /// The connection broke, or what came was no HTTP.
     Broken,
     /// The request's time is up.
     TimedOut,
 }
 
-/// Sends a request on a connection that is there, or on a new one.
+/// Sends a request on a connection that is there, or on a new one. What may be sent twice (RFC 9110, section
+/// 9.2.2) is, once, when a connection that was idle ends without a word: the instance was just closing it.
 async fn attempt(
     thread: &Thread,
     pool: &RevisionPool,
     slots: &Slots,
-    mut request: Request<Upload>,
-) -> Result<(Sender, Response<Incoming>), Failure> {
-    while let Some(mut reused) = thread.upstreams.reuse(slots, thread.now()) {
-        let repeat = (reused.idle > FRESH)
-            .then(|| repeatable(&request))
-            .flatten();
-        match reused.sender.send(request).await {
-            Ok(response) => return Ok((reused.sender, response)),
-            Err(failed) => match failed
-                .request
-                .or_else(|| repeat.filter(|_| stale(&failed.error)))
-            {
-                Some(unsent) => request = unsent,
-                None => return Err(Failure::Broken),
-            },
+    request: &mut Request<Upload>,
+    now: Duration,
+) -> Result<Response<FromContainer>, Failure> {
+    let repeatable = request.method().is_idempotent() && matches!(request.body(), Upload::Empty);
+    let mut sent = false;
+    while !sent && let Some((reused, since)) = thread.upstreams.reuse(slots) {
+        match reused.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(client::Failure::NotSent) => {}
+            Err(client::Failure::Silent) if repeatable && now.saturating_sub(since) > FRESH => {
+                sent = true;
+            }
+            Err(_) => return Err(Failure::Broken),
         }
     }
-    let Ok(mut sender) = thread
+    let Ok(sender) = thread
         .upstreams
         .connect(slots, pool.port, pool.protocol)
         .await
     else {
-        return Err(Failure::NotSent(Box::new(request)));
+        // An instance that nobody can connect to any more may have ended because of this request.
+        return Err(if sent {
+            Failure::Broken
+        } else {
+            Failure::NotSent
+        });
     };
-    match sender.send(request).await {
-        Ok(response) => Ok((sender, response)),
-        Err(failed) => Err(match failed.request {
-            Some(unsent) => Failure::NotSent(Box::new(unsent)),
-            None => Failure::Broken,
-        }),
-    }
-}
-
-/// Whether a used connection was closed before any of the response came.
-fn stale(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(error)
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|io| {
-            matches!(
-                io.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-            )
-        })
-}
-
-/// A copy of a request that may be sent twice (RFC 9110, section 9.2.2) and has no body.
-fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
-    if !request.method().is_idempotent() || !matches!(request.body(), Upload::Empty) {
-        return None;
-    }
-    let mut copy = Request::new(Upload::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    sender.send(request).await.map_err(|failure| match failure {
+        client::Failure::NotSent if !sent => Failure::NotSent,
+        _ => Failure::Broken,
+    })
 }
 
 /// Waits a moment for the engine to notice that an instance has ended, and says why it did.
@@ -379,42 +355,15 @@ async fn failed(
     Ok(exchange.malformed())
 }
 
-/// Copies bytes both ways once both sides have changed to another protocol. Each direction ends for
-/// itself; the request's timeout ends both.
-async fn join(
-    exchange: Exchange,
-    client: hyper::upgrade::OnUpgrade,
-    container: hyper::upgrade::OnUpgrade,
-    timeout: Duration,
-) {
-    let copied = tokio::time::timeout(timeout, async {
-        let (client, container) = tokio::try_join!(client, container).ok()?;
-        let (mut client, mut container) = (TokioIo::new(client), TokioIo::new(container));
-        tokio::io::copy_bidirectional(&mut client, &mut container)
-            .await
-            .ok()
-    })
-    .await;
-    match copied {
-        Ok(Some((up, down))) => {
-            let mut exchange = exchange;
-            exchange.record.request_bytes = up;
-            exchange.complete(down);
-        }
-        Ok(None) => exchange.broken(0),
-        Err(_) => exchange.timed_out(0),
-    }
-}
-
 /// A request under way: what will be recorded of it, and what it holds.
 pub(crate) struct Exchange {
     thread: Rc<Thread>,
     record: RequestRecord,
     received: Duration,
-    /// When it got its instance.
-    dispatched: Duration,
+    /// When its time is up, once it has an instance.
+    deadline: Duration,
+    alarm: Rc<Alarm>,
     lease: Option<Lease>,
-    sender: Option<Sender>,
     upload: Option<Rc<UploadState>>,
 }
 
@@ -424,7 +373,7 @@ impl Exchange {
         peer: &Peer,
         route: Arc<ServiceRoute>,
         host: HeaderValue,
-        request: &Request<Incoming>,
+        request: &Request<FromClient>,
     ) -> Self {
         let received = thread.now();
         let record = RequestRecord {
@@ -452,21 +401,32 @@ impl Exchange {
             thread,
             record,
             received,
-            dispatched: received,
+            deadline: Duration::MAX,
+            alarm: match request.version() {
+                // Its streams are tasks of their own.
+                Version::HTTP_2 => Rc::new(Alarm::new(Duration::MAX)),
+                _ => Rc::clone(&peer.alarm),
+            },
             lease: None,
-            sender: None,
             upload: None,
         }
     }
 
     fn take(&mut self, pool: &RevisionPool, lease: &Lease) {
-        self.dispatched = if self.record.waited.is_zero() {
+        let dispatched = if self.record.waited.is_zero() {
             self.received
         } else {
             self.thread.now()
         };
+        self.deadline = dispatched + pool.timeout;
         self.record.revision = Some(Arc::clone(pool.key()));
         self.record.instance = Some(Arc::clone(&lease.slots.instance));
+    }
+
+    /// Ready when the request's time is up.
+    pub(crate) fn poll_deadline(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = &*self.thread.shared.clock;
+        self.alarm.poll(cx, clock, self.deadline)
     }
 
     fn body_limit(&self, pool: &RevisionPool) -> u64 {
@@ -482,12 +442,20 @@ impl Exchange {
         }
     }
 
+    /// So many bytes of the client's went to the container.
+    pub(crate) fn uploaded(&mut self, bytes: u64) {
+        self.record.request_bytes = bytes;
+    }
+
     /// The whole response went to the client.
-    pub(crate) fn complete(mut self, bytes: u64) {
-        if let (Some(sender), Some(lease)) = (self.sender.take(), &self.lease) {
-            // One that still sends an upload is not ready and will not be used again.
+    pub(crate) fn complete(self, bytes: u64, body: FromContainer) {
+        if let (FromContainer::Http1(body), Some(lease)) = (body, &self.lease)
+            && let Some(connection) = body.into_connection()
+        {
             let now = self.thread.now();
-            self.thread.upstreams.put_back(&lease.slots, sender, now);
+            self.thread
+                .upstreams
+                .put_back(&lease.slots, connection, now);
         }
         self.end(bytes, Outcome::Complete);
     }
@@ -535,7 +503,6 @@ impl Exchange {
 
     fn end(mut self, bytes: u64, outcome: Outcome) {
         // The slot first: somebody may be waiting for it.
-        self.sender = None;
         self.lease = None;
         let mut record = self.record;
         record.latency = self.thread.now().saturating_sub(self.received);

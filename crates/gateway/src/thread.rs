@@ -1,6 +1,7 @@
 //! What one data-plane thread has for itself, and what all share.
 
 use std::cell::RefCell;
+use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,14 @@ pub(crate) struct Thread {
     pub(crate) meter: Rc<Meter>,
     pub(crate) random: Random,
     pub(crate) drain: Rc<Drain>,
+    date: RefCell<Date>,
+}
+
+/// The last `Date` written and its second.
+#[derive(Default)]
+struct Date {
+    second: i64,
+    text: String,
 }
 
 impl Thread {
@@ -51,8 +60,22 @@ impl Thread {
             meter: Rc::new(Meter::new(shared.collector.clone())),
             random: Random::new(),
             drain: Rc::default(),
+            date: RefCell::default(),
             shared,
         }
+    }
+
+    /// Writes the time as `Date` has it (RFC 9110, section 5.6.7).
+    pub(crate) fn write_date(&self, to: &mut Vec<u8>) {
+        let now = self.shared.clock.now();
+        let mut date = self.date.borrow_mut();
+        if date.second != now.as_second() || date.text.is_empty() {
+            date.second = now.as_second();
+            date.text.clear();
+            // Writing to a string cannot fail.
+            let _ = write!(date.text, "{}", now.strftime("%a, %d %b %Y %H:%M:%S GMT"));
+        }
+        to.extend_from_slice(date.text.as_bytes());
     }
 
     pub(crate) fn now(&self) -> Duration {

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 
-use crate::body::Outgoing;
+use crate::body::{FromClient, Outgoing};
 use crate::config::GatewayConfig;
 use crate::error_page;
 use crate::host;
-use crate::listener::{self, Origin};
+use crate::listener::Origin;
+use crate::switch::Switch;
 use crate::thread::Thread;
 
 /// What a client reads that takes the gateway for an open proxy.
@@ -33,7 +33,7 @@ pub(crate) fn refused() -> Response<Outgoing> {
 pub(crate) fn connect(
     thread: &Rc<Thread>,
     origin: Origin,
-    request: Request<Incoming>,
+    request: &Request<FromClient>,
 ) -> Response<Outgoing> {
     let leads = request.uri().authority().is_some_and(|authority| {
         leads_to(&thread.shared.config, &host::normalize(authority.as_str()))
@@ -42,16 +42,9 @@ pub(crate) fn connect(
     if !leads || origin.via_proxy || request.version() == http::Version::HTTP_2 {
         return refused();
     }
-    let thread = Rc::clone(thread);
-    tokio::task::spawn_local(async move {
-        let Ok(upgraded) = hyper::upgrade::on(request).await else {
-            return;
-        };
-        let inside = Origin {
-            via_proxy: true,
-            ..origin
-        };
-        listener::serve(thread, upgraded.into(), inside).await;
-    });
-    Response::new(Outgoing::Full(None))
+    let inside = Origin {
+        via_proxy: true,
+        ..origin
+    };
+    Response::new(Outgoing::Switch(Switch::Tunnel(Rc::clone(thread), inside)))
 }

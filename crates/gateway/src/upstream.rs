@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lauf_model::Protocol;
 use tokio::net::TcpStream;
 
-use crate::body::Upload;
+use crate::body::{FromContainer, Upload};
 use crate::dial::dial;
+use crate::h1::client::{Connection, Failure};
 use crate::slot::Slots;
 
 /// Requests at once on one HTTP/2 connection to an instance.
@@ -37,37 +38,40 @@ where
 
 /// A connection to an instance that can take a request.
 pub(crate) enum Sender {
-    Http1(http1::SendRequest<Upload>),
-    Http2(
-        http2::SendRequest<Upload>,
-        #[expect(dead_code, reason = "counts the stream until it is dropped")] Stream,
-    ),
-}
-
-/// Why a request was not answered.
-pub(crate) struct SendError {
-    /// The request, if none of it was sent.
-    pub(crate) request: Option<Request<Upload>>,
-    pub(crate) error: hyper::Error,
+    Http1(Box<Connection>),
+    Http2(http2::SendRequest<Upload>, Stream),
 }
 
 impl Sender {
+    /// Sends a request, which is left as it was if nothing of it was sent.
     pub(crate) async fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let sent = match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender, _) => sender.try_send_request(request).await,
-        };
-        sent.map_err(|mut failed| SendError {
-            request: failed.take_message(),
-            error: failed.into_error(),
-        })
+        self,
+        request: &mut Request<Upload>,
+    ) -> Result<Response<FromContainer>, Failure> {
+        match self {
+            Self::Http1(connection) => connection
+                .send(request)
+                .await
+                .map(|response| response.map(FromContainer::Http1)),
+            Self::Http2(mut sender, stream) => {
+                let taken = std::mem::replace(request, Request::new(Upload::Empty));
+                match sender.try_send_request(taken).await {
+                    Ok(response) => Ok(response.map(|body| FromContainer::Http2(body, stream))),
+                    Err(mut failed) => match failed.take_message() {
+                        Some(unsent) => {
+                            *request = unsent;
+                            Err(Failure::NotSent)
+                        }
+                        None => Err(Failure::Broken),
+                    },
+                }
+            }
+        }
     }
 }
 
 /// A stream on an HTTP/2 connection, counted until dropped.
+#[derive(Debug)]
 pub(crate) struct Stream(Rc<Cell<u32>>);
 
 impl Stream {
@@ -83,21 +87,20 @@ impl Drop for Stream {
     }
 }
 
-/// A connection that was used before.
-pub(crate) struct Reused {
-    pub(crate) sender: Sender,
-    /// How long nothing was sent on it. The longer, the likelier the instance is just closing it.
-    pub(crate) idle: Duration,
-}
-
 #[derive(Default)]
 struct Entry {
     /// Idle HTTP/1 connections and when they became so; the last one is the warmest.
-    http1: Vec<(http1::SendRequest<Upload>, Duration)>,
+    http1: Vec<(Box<Connection>, Duration)>,
     /// HTTP/2 connections and their streams.
     http2: Vec<(http2::SendRequest<Upload>, Rc<Cell<u32>>)>,
     /// One HTTP/2 connection is made at a time; who waits finds room on it.
     dialing: Rc<tokio::sync::Mutex<()>>,
+}
+
+impl Entry {
+    fn is_unused(&self) -> bool {
+        self.http1.is_empty() && self.http2.is_empty() && Rc::strong_count(&self.dialing) == 1
+    }
 }
 
 /// The connections, by the serial of their instance.
@@ -105,6 +108,8 @@ pub(crate) struct Upstreams {
     entries: RefCell<HashMap<u64, Entry>>,
     idle_limit: usize,
     connect_timeout: Duration,
+    /// Wakes the task that forgets idle connections on which something happens; `None` before the first.
+    reaper: RefCell<Option<Waker>>,
 }
 
 impl Upstreams {
@@ -113,27 +118,23 @@ impl Upstreams {
             entries: RefCell::default(),
             idle_limit,
             connect_timeout,
+            reaper: RefCell::default(),
         }
     }
 
-    /// A connection that is there already.
-    pub(crate) fn reuse(&self, slots: &Slots, now: Duration) -> Option<Reused> {
+    /// A connection that is there already, and since when it is idle.
+    pub(crate) fn reuse(&self, slots: &Slots) -> Option<(Sender, Duration)> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.get_mut(&slots.serial)?;
-        while let Some((sender, since)) = entry.http1.pop() {
-            if sender.is_ready() {
-                return Some(Reused {
-                    sender: Sender::Http1(sender),
-                    idle: now.saturating_sub(since),
-                });
+        while let Some((mut connection, since)) = entry.http1.pop() {
+            if self.is_quiet(&mut connection) {
+                return Some((Sender::Http1(connection), since));
             }
         }
         entry.http2.retain(|(sender, _)| !sender.is_closed());
         let (sender, streams) = entry.http2.iter().find(|(_, n)| n.get() < STREAMS)?;
-        Some(Reused {
-            sender: Sender::Http2(sender.clone(), Stream::open(streams)),
-            idle: Duration::ZERO,
-        })
+        let sender = Sender::Http2(sender.clone(), Stream::open(streams));
+        Some((sender, Duration::MAX))
     }
 
     /// A new connection (for HTTP/2: or room on one that somebody else has made meanwhile).
@@ -146,7 +147,7 @@ impl Upstreams {
         match protocol {
             Protocol::Http1 => {
                 let stream = dial(&slots.instance, port, self.connect_timeout).await?;
-                self.http1(slots.serial, stream).await
+                Ok(Sender::Http1(Connection::new(stream)))
             }
             Protocol::H2c => {
                 let dialing = {
@@ -154,8 +155,8 @@ impl Upstreams {
                     Rc::clone(&entries.entry(slots.serial).or_default().dialing)
                 };
                 let _one_at_a_time = dialing.lock().await;
-                if let Some(reused) = self.reuse(slots, Duration::ZERO) {
-                    return Ok(reused.sender);
+                if let Some((reused, _)) = self.reuse(slots) {
+                    return Ok(reused);
                 }
                 let dialed = match dial(&slots.instance, port, self.connect_timeout).await {
                     Ok(stream) => self.http2(slots.serial, stream).await,
@@ -167,20 +168,6 @@ impl Upstreams {
                 dialed
             }
         }
-    }
-
-    async fn http1(self: &Rc<Self>, serial: u64, stream: TcpStream) -> io::Result<Sender> {
-        let (sender, connection) = http1::Builder::new()
-            .handshake::<_, Upload>(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        let this = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            // How it ended is told to the request that was on it.
-            let _ = connection.with_upgrades().await;
-            this.sweep(serial);
-        });
-        Ok(Sender::Http1(sender))
     }
 
     async fn http2(self: &Rc<Self>, serial: u64, stream: TcpStream) -> io::Result<Sender> {
@@ -207,31 +194,56 @@ impl Upstreams {
         Ok(Sender::Http2(sender, stream))
     }
 
-    /// Takes a connection back whose response was read to its end.
-    pub(crate) fn put_back(&self, slots: &Slots, sender: Sender, now: Duration) {
-        let Sender::Http1(sender) = sender else {
-            return;
-        };
-        if sender.is_closed() || slots.is_closed() {
+    /// Takes a connection back on which all was sent and read.
+    pub(crate) fn put_back(
+        self: &Rc<Self>,
+        slots: &Slots,
+        mut connection: Box<Connection>,
+        now: Duration,
+    ) {
+        if slots.is_closed() || !self.is_quiet(&mut connection) {
             return;
         }
         let mut entries = self.entries.borrow_mut();
         let idle = &mut entries.entry(slots.serial).or_default().http1;
         if idle.len() < self.idle_limit {
-            idle.push((sender, now));
+            idle.push((connection, now));
+        }
+        if self.reaper.borrow().is_none() {
+            drop(entries);
+            self.start_reaper();
         }
     }
 
-    /// Forgets closed connections of an instance.
+    /// Whether an idle connection is as it was left. Has the reaper woken when that changes.
+    fn is_quiet(&self, connection: &mut Connection) -> bool {
+        let reaper = self.reaper.borrow();
+        let waker = reaper.as_ref().unwrap_or(Waker::noop());
+        connection.is_quiet(&mut Context::from_waker(waker))
+    }
+
+    /// Forgets idle connections as soon as their instances close them, for as long as the thread lives.
+    fn start_reaper(self: &Rc<Self>) {
+        *self.reaper.borrow_mut() = Some(Waker::noop().clone());
+        let this = Rc::clone(self);
+        tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+            *this.reaper.borrow_mut() = Some(cx.waker().clone());
+            this.entries.borrow_mut().retain(|_, entry| {
+                entry
+                    .http1
+                    .retain_mut(|(connection, _)| connection.is_quiet(cx));
+                !entry.is_unused()
+            });
+            Poll::<()>::Pending
+        }));
+    }
+
+    /// Forgets closed HTTP/2 connections of an instance.
     fn sweep(&self, serial: u64) {
         let mut entries = self.entries.borrow_mut();
         if let Some(entry) = entries.get_mut(&serial) {
-            entry.http1.retain(|(sender, _)| !sender.is_closed());
             entry.http2.retain(|(sender, _)| !sender.is_closed());
-            let unused = entry.http1.is_empty()
-                && entry.http2.is_empty()
-                && Rc::strong_count(&entry.dialing) == 1;
-            if unused {
+            if entry.is_unused() {
                 entries.remove(&serial);
             }
         }

@@ -430,7 +430,10 @@ impl Platform {
 
     pub async fn records(&self, n: usize) -> Vec<RequestRecord> {
         eventually(|| self.records.0.lock().unwrap().len() >= n).await;
-        self.records.0.lock().unwrap().clone()
+        let mut records = self.records.0.lock().unwrap().clone();
+        // Each thread hands over its own.
+        records.sort_by_key(|record| record.received);
+        records
     }
 }
 
