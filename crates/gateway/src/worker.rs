@@ -311,15 +311,18 @@ impl Worker {
             Ok(instance) => {
                 let took = now.saturating_sub(began);
                 self.pool.note_start(took);
-                self.deps.events.event(FleetEvent::Started {
-                    instance: Arc::clone(&instance),
-                    took,
-                });
+                // Who waits comes first; where nobody does, no connection stays open for nothing.
+                if self.pool.queued() == 0 {
+                    drop(instance.first.take());
+                }
+                self.add(Arc::clone(&instance), now);
+                self.publish();
                 for first in self.firsts.drain(..) {
                     let _ = first.send(Ok(()));
                 }
-                self.add(instance, now);
-                self.publish();
+                self.deps
+                    .events
+                    .event(FleetEvent::Started { instance, took });
             }
             Err(error) => {
                 self.deps.events.event(FleetEvent::StartFailed {
