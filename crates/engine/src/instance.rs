@@ -22,7 +22,7 @@ pub struct InstanceSpec {
     pub image: String,
     /// What to run.
     pub container: Container,
-    /// More CPU until the startup probe has passed.
+    /// More CPU until the startup probe has passed and ten seconds longer.
     #[serde(default)]
     pub startup_cpu_boost: bool,
 }

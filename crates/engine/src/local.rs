@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use lauf_image::{Images, PreparedImage, Reference, ResolvedImage};
-use lauf_model::{Clock, InstanceId};
+use lauf_model::{BOOST_AFTER_START, Clock, InstanceId, boosted_cpu};
 use lauf_sandbox::{
     ContainerSpec, ExitStatus, Exited, KeeperClient, KeeperConfig, KeeperEvent, NetNs,
 };
@@ -185,6 +185,10 @@ impl Inner {
             additional_gids: user.groups,
             hostname: "localhost".to_owned(),
             cpu_millis: container.cpu_millis,
+            startup_cpu_millis: match spec.startup_cpu_boost {
+                true => boosted_cpu(container.cpu_millis),
+                false => 0,
+            },
             memory_bytes: container.memory_bytes,
             pids_max: PIDS_MAX,
             resolv_conf: self.resolv_conf(),
@@ -213,7 +217,25 @@ impl Inner {
             state: entry.state.subscribe(),
         });
         self.watch_health(&instance, entry);
+        if instance.spec.startup_cpu_boost {
+            self.end_boost(&instance);
+        }
         instance
+    }
+
+    /// Takes the additional CPU away when its time is over. An instance that was adopted may have had it for longer, when the server
+    /// that gave it was killed.
+    fn end_boost(self: &Arc<Self>, instance: &Instance) {
+        let Ok(id) = lauf_sandbox::InstanceId::new(instance.spec.id.0.as_str()) else {
+            return;
+        };
+        let (inner, millis) = (Arc::clone(self), instance.spec.container.cpu_millis);
+        self.until_exit(&instance.state, async move {
+            tokio::time::sleep(BOOST_AFTER_START).await;
+            if let Err(error) = inner.keeper().limit_cpu(&id, millis).await {
+                tracing::warn!(instance = %id, %error, "the CPU limit cannot be set after the start");
+            }
+        });
     }
 
     fn watch_health(self: &Arc<Self>, instance: &Arc<Instance>, entry: &Arc<Entry>) {

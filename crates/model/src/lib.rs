@@ -35,6 +35,8 @@ pub use key::{InstanceId, RevisionKey, ServiceKey};
 pub use meta::Meta;
 pub use policy::{Binding, Policy};
 pub use project::Project;
-pub use revision::{Revision, RevisionSpec, RevisionStatus, RevisionTemplate};
+pub use revision::{
+    BOOST_AFTER_START, Revision, RevisionSpec, RevisionStatus, RevisionTemplate, boosted_cpu,
+};
 pub use service::{Ingress, Scaling, Service, ServiceSpec, ServiceStatus};
 pub use traffic::{TrafficStatus, TrafficTarget};

@@ -44,7 +44,7 @@ pub struct RevisionSpec {
     /// Email of the identity instances run as; the default one when empty.
     #[serde(default)]
     pub service_account: String,
-    /// More CPU until the startup probe has passed.
+    /// More CPU until the startup probe has passed and ten seconds longer; see [`boosted_cpu`].
     #[serde(default)]
     pub startup_cpu_boost: bool,
     /// CPU only while requests are in flight (billing by request) rather than always.
@@ -72,6 +72,22 @@ impl RevisionSpec {
 fn yes() -> bool {
     true
 }
+
+/// What a CPU limit becomes while an instance starts with the boost, both in thousandths of a CPU (Cloud Run, "Startup CPU boost":
+/// up to 1 CPU becomes 2, 2 become 4, and 4, 6 and 8 become 8). No limit stays none.
+#[must_use]
+pub fn boosted_cpu(millis: u32) -> u32 {
+    match millis {
+        0 => 0,
+        1..=1000 => 2000,
+        1001..=2000 => 4000,
+        2001..=8000 => 8000,
+        more => more,
+    }
+}
+
+/// How long the boost goes on after the instance has started (Cloud Run, "Startup CPU boost").
+pub const BOOST_AFTER_START: Duration = Duration::from_secs(10);
 
 /// The concurrency of a revision that says nothing (Cloud Run, "Maximum concurrent requests").
 pub const DEFAULT_CONCURRENCY: u32 = 80;

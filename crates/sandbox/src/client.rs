@@ -320,6 +320,14 @@ impl KeeperClient {
         self.act(id, Action::Thaw).await
     }
 
+    /// Gives an instance another CPU limit, in thousandths of a CPU; 0 means none.
+    ///
+    /// # Errors
+    /// When the instance does not run.
+    pub async fn limit_cpu(&self, id: &InstanceId, cpu_millis: u32) -> Result<(), KeeperError> {
+        self.act(id, Action::LimitCpu(cpu_millis)).await
+    }
+
     async fn act(&self, id: &InstanceId, action: Action) -> Result<(), KeeperError> {
         let id = id.clone();
         self.command(|seq| Request::Act { seq, id, action }).await

@@ -14,7 +14,7 @@ use crate::spec::{ContainerSpec, InstanceId};
 use crate::spool::Position;
 
 /// The version of these messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the server asks. `seq` comes back in the answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,6 +87,8 @@ pub enum Action {
     Freeze,
     /// Undo `Freeze`.
     Thaw,
+    /// Give it another CPU limit, in thousandths of a CPU; 0 means none.
+    LimitCpu(u32),
 }
 
 /// What the keeper says.
@@ -98,7 +100,7 @@ pub enum Reply {
         version: u32,
         /// Its process id.
         pid: u32,
-        /// The host's addresses on the bridges of the instances, when there is egress: where DNS and metadata may listen.
+        /// The host's addresses towards the instances, when there is egress: where DNS and metadata may listen.
         gateways: Vec<Ipv4Addr>,
         /// What it was set up with; an older keeper does not say.
         #[serde(default)]
@@ -178,9 +180,9 @@ pub struct InstanceInfo {
 pub struct Phases {
     /// Request read to a zygote taken: nothing when the pool had one.
     pub wait: Duration,
-    /// Setting the limits and handing the spec over.
+    /// Handing the spec over.
     pub hand_over: Duration,
-    /// Mounting the image and the files.
+    /// The limits, the image and the files.
     pub rootfs: Duration,
     /// User namespace, capabilities, filter.
     pub confine: Duration,

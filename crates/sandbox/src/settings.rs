@@ -37,11 +37,11 @@ impl fmt::Display for Runtime {
 /// How instances reach the outside; see [`NetworkConfig`] for what each field means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Egress {
-    /// Name of the rule tables and beginning of the bridges' names.
+    /// Name of the rule tables and beginning of the links' names.
     pub name: String,
     /// The addresses of instances, such as `10.213.0.0/16`; chosen when absent.
     pub subnet: Option<String>,
-    /// TCP ports of the host that instances may reach at the bridge's address.
+    /// TCP ports of the host that instances may reach at the gateway's address.
     pub allow_host_ports: Vec<u16>,
     /// Where the host's DNS server for instances listens, if not on port 53.
     pub dns_port: Option<u16>,
@@ -84,7 +84,7 @@ pub struct KeeperSettings {
     pub network: Option<Egress>,
     /// The most bytes of unread log on disk; the oldest are dropped beyond it.
     pub spool_max_bytes: u64,
-    /// Directories whose mounts must stay visible to the keeper besides `state_dir`: where image layers are.
+    /// Where image layers are: every layer of a spec lies below one of these.
     pub layer_dirs: Vec<PathBuf>,
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Limits;
+
 /// How many user and group ids an instance has: 0 to 65535, mapped to `uid_base` and up on the host.
 pub const ID_COUNT: u32 = 65_536;
 
@@ -90,6 +92,9 @@ pub struct ContainerSpec {
     pub hostname: String,
     /// CPU limit in thousandths of a CPU; 0 means none.
     pub cpu_millis: u32,
+    /// CPU limit while it starts, in thousandths of a CPU, until the server says that it has; 0 means that there is no other.
+    #[serde(default)]
+    pub startup_cpu_millis: u32,
     /// Memory limit in bytes, the writable layer included; 0 means none.
     pub memory_bytes: u64,
     /// The most processes and threads; 0 means none.
@@ -120,12 +125,25 @@ impl ContainerSpec {
             gid: 0,
             additional_gids: Vec::new(),
             cpu_millis: 0,
+            startup_cpu_millis: 0,
             memory_bytes: 0,
             pids_max: 0,
             resolv_conf: None,
             hosts: None,
             labels: BTreeMap::new(),
             stop_signal: 15,
+        }
+    }
+
+    /// What it may use while it starts.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            cpu_millis: match self.startup_cpu_millis {
+                0 => self.cpu_millis,
+                more => more,
+            },
+            memory_bytes: self.memory_bytes,
+            pids_max: self.pids_max,
         }
     }
 

@@ -61,6 +61,65 @@ pub(crate) fn clone_process(
     })
 }
 
+/// Runs `work` while a process of its own sits in a new user namespace, and ends that process. It shares the caller's memory, so that
+/// none is copied, and touches nothing in it.
+///
+/// # Errors
+/// What the system calls give, or what `work` does.
+pub(crate) fn beside_user_namespace<T>(work: impl FnOnce(u32) -> io::Result<T>) -> io::Result<T> {
+    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
+        loop {
+            // SAFETY: no arguments.
+            unsafe { libc::syscall(libc::SYS_pause) };
+        }
+    }
+    // A page is plenty for a loop around one system call; aligned as the ABI wants stacks.
+    let mut stack = vec![0_u128; 256];
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: the stack outlives the child, which is dead and reaped before this function returns. The child runs `wait` alone, which
+    // touches nothing but its own stack (and `errno`, which nobody reads between two calls of the caller that failed).
+    let pid = check(unsafe { libc::clone(wait, top.cast(), flags, std::ptr::null_mut()) }.into())?;
+    let pid = libc::pid_t::try_from(pid).unwrap_or(0);
+    let result = work(pid.cast_unsigned());
+    // SAFETY: a child that is not reaped yet keeps its number.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        while libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+    }
+    result
+}
+
+/// Sets and clears attributes (`MOUNT_ATTR_*`) of a mount and, when asked, of all those below it: mount_setattr(2), Linux 5.12.
+///
+/// # Errors
+/// What the system call gives; `ENOSYS` where it does not exist.
+pub(crate) fn set_mount_attributes(
+    at: &CStr,
+    set: u64,
+    clear: u64,
+    recursive: bool,
+) -> io::Result<()> {
+    // SAFETY: mount_attr is plain integers; all zeroes is a valid value.
+    let mut attributes: libc::mount_attr = unsafe { mem::zeroed() };
+    (attributes.attr_set, attributes.attr_clr) = (set, clear);
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: path and structure live until the call returns.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            at.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
 /// Gives this process its own descriptor table with only the descriptors below `first` in it.
 pub(crate) fn keep_only_below(first: RawFd) -> io::Result<()> {
     close_range(first, libc::CLOSE_RANGE_UNSHARE)
@@ -141,14 +200,6 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) fn fork() -> io::Result<bool> {
     // SAFETY: called by the keeper before it has threads.
     check(unsafe { libc::fork() }.into()).map(|pid| pid == 0)
-}
-
-/// Waits until a signal kills us.
-pub(crate) fn sleep_for_ever() -> ! {
-    loop {
-        // SAFETY: no arguments.
-        unsafe { libc::pause() };
-    }
 }
 
 /// Puts all signals back to their defaults and lets all through. Rust's runtime ignores SIGPIPE; an app must not inherit that.

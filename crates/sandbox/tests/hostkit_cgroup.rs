@@ -285,6 +285,7 @@ fn the_devices_of_the_host_are_out_of_reach_on_v1() {
     }
     with_root("hostkit-i", |root| {
         let group = root.create("a").unwrap();
+        root.confine_self().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let script = format!(
             "cd {} && mknod zero c 1 5 && head -c1 zero >/dev/null && echo zero; mknod kmsg c 1 11 && echo made; mknod disk b 259 0 && echo made",

@@ -189,7 +189,13 @@ impl Hierarchy {
             cpuacct: if with_v2 { None } else { place("cpuacct")? },
             memory: place("memory")?,
             pids: place("pids")?,
-            devices: place("devices")?,
+            devices: self
+                .v1_with("devices")
+                .map(|m| {
+                    let (dir, from) = (v1_place(m, name)?, m.own.clone());
+                    Ok(v1::Devices { dir, from })
+                })
+                .transpose()?,
             freezer: if with_v2 { None } else { place("freezer")? },
         };
         Ok(CgroupRoot {

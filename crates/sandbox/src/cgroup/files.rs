@@ -2,9 +2,10 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -28,6 +29,42 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
         .map_err(at(&path))
 }
 
+/// A control file that is kept open, since finding it takes longer than writing to it.
+#[derive(Debug)]
+pub(super) struct Knob {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl Knob {
+    pub(super) fn open(dir: &Path, file: &str) -> Result<Self> {
+        let path = dir.join(file);
+        match fs::OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok(Self { file, path }),
+            Err(e) => Err(at(&path)(e)),
+        }
+    }
+
+    /// `None` where the kernel has no such file.
+    pub(super) fn open_if_there(dir: &Path, file: &str) -> Result<Option<Self>> {
+        match Self::open(dir, file) {
+            Err(e) if e.io().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    pub(super) fn set(&self, value: &str) -> Result<()> {
+        self.file
+            .write_all_at(value.as_bytes(), 0)
+            .map_err(at(&self.path))
+    }
+
+    /// What the file holds now, if that is one number.
+    pub(super) fn number(&self) -> Option<u64> {
+        fs::read_to_string(&self.path).ok()?.trim().parse().ok()
+    }
+}
+
 /// Like [`write`], but a file that this kernel does not have is no error. Says whether it was there.
 pub(super) fn write_if_there(dir: &Path, file: &str, value: &str) -> Result<bool> {
     match write(dir, file, value) {
@@ -43,8 +80,17 @@ pub(super) fn write_if_there(dir: &Path, file: &str, value: &str) -> Result<bool
     }
 }
 
+/// Reads a file. The kernel gives those that we ask for in one piece, so one call is enough unless the piece was full.
 pub(super) fn read(dir: &Path, file: &str) -> io::Result<String> {
-    fs::read_to_string(dir.join(file))
+    const PIECE: usize = 4096;
+    let mut file = fs::File::open(dir.join(file))?;
+    let mut bytes = vec![0; PIECE];
+    let count = file.read(&mut bytes)?;
+    bytes.truncate(count);
+    if count == PIECE {
+        file.read_to_end(&mut bytes)?;
+    }
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// A file that holds one number; `max` and anything unreadable is `None`.

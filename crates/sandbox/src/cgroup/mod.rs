@@ -8,7 +8,7 @@
 //! Laws: nothing outside the folder named by the caller is written to, except the list of enabled controllers on the way down (v2);
 //! no file descriptor is held per group; a group without processes costs no CPU; everything left by a crash is found again by name.
 //!
-//! Why there is no device filter on v2: v1 has the `devices` controller and Lauf uses it, on v2 the same would be a BPF program per
+//! Why there is no device filter on v2: v1 has the `devices` controller and Lauf uses it (one group for all), on v2 the same would be a BPF program per
 //! group. It isn't needed: an instance has no `CAP_MKNOD`, lives in a user namespace (where the kernel refuses device nodes anyway), and
 //! every mount it sees but the handful of bind-mounted standard nodes is `nodev`.
 
@@ -18,7 +18,7 @@ mod v1;
 mod v2;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -154,6 +154,15 @@ impl CgroupRoot {
         Ok(group)
     }
 
+    /// Confines the calling process to the devices that instances may use, where there is a controller for that, and with it all that
+    /// it forks from now on. [`CgroupRoot::remove`] undoes it.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn confine_self(&self) -> Result<()> {
+        self.v1.as_ref().map_or(Ok(()), v1::Root::confine_self)
+    }
+
     /// The groups that exist below this root, those of an earlier process included, in no particular order.
     #[must_use]
     pub fn leftovers(&self) -> Vec<Cgroup> {
@@ -226,10 +235,34 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal, such as EBUSY for a memory limit below what is in use and cannot be reclaimed.
     pub fn set_limits(&self, limits: &Limits) -> Result<()> {
+        let mut limiter = self.limiter()?;
+        // What is set by now is not known, so everything is written.
+        limiter.now = None;
+        limiter.set(limits)
+    }
+
+    /// Sets the CPU limit alone, in thousandths of a CPU; 0 means none.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set_cpu(&self, cpu_millis: u32) -> Result<()> {
         if let Some(v1) = &self.v1 {
-            v1.set_limits(limits)?;
+            v1.set_cpu(cpu_millis)?;
         }
-        self.v2.as_ref().map_or(Ok(()), |v2| v2.set_limits(limits))
+        self.v2.as_ref().map_or(Ok(()), |v2| v2.set_cpu(cpu_millis))
+    }
+
+    /// The files of a group that was just created, opened for a start that is to be quick, and by a process that will not see the
+    /// cgroup file system any more.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub(crate) fn limiter(&self) -> Result<Limiter> {
+        Ok(Limiter {
+            v1: self.v1.as_ref().map(v1::Group::knobs).transpose()?,
+            v2: self.v2.as_ref().map(v2::Group::knobs).transpose()?,
+            now: Some(Limits::default()),
+        })
     }
 
     /// A descriptor of the v2 folder, for `CLONE_INTO_CGROUP` (clone3, Linux 5.7); `None` where there is no v2 hierarchy.
@@ -335,18 +368,41 @@ impl Cgroup {
         }
     }
 
-    /// A descriptor that becomes readable when the group meets its memory limit and the kernel kills in it; then read
-    /// [`Cgroup::oom_kills`]. On v1 it is an eventfd, on v2 an inotify on `memory.events`, which also tells of lesser events: both are
-    /// drained by a plain `read` of 4 KiB. A caller short of descriptors can do without and compare `oom_kills` when the process ends.
+    /// On v2, the file whose changes tell that the group met its memory limit, among lesser events: to be watched by inotify, which one
+    /// descriptor can do for all groups. Then read [`Cgroup::oom_kills`].
+    #[must_use]
+    pub fn memory_events(&self) -> Option<PathBuf> {
+        match (&self.v1, &self.v2) {
+            (Some(v1), _) if v1.has_memory() => None,
+            (_, Some(v2)) => v2.memory_events(),
+            _ => None,
+        }
+    }
+
+    /// On v1, a descriptor that becomes readable when the group meets its memory limit and the kernel kills in it; drained by a plain
+    /// `read`. A caller short of descriptors can do without and compare [`Cgroup::oom_kills`] when the process ends.
     ///
     /// # Errors
-    /// The limit on open files or on inotify instances.
+    /// The limit on open files; `Unsupported` on v2.
     pub fn oom_event(&self) -> io::Result<OwnedFd> {
-        match (&self.v1, &self.v2) {
-            (Some(v1), _) if v1.has_memory() => v1.oom_event(),
-            (_, Some(v2)) => v2.oom_event(),
-            _ => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        match &self.v1 {
+            Some(v1) if v1.has_memory() => v1.oom_event(),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// CPU time and the most memory, of a group that is about to go: what is left to be told of it. Cheaper than [`Cgroup::usage`].
+    #[must_use]
+    pub fn final_usage(&self) -> Usage {
+        let mut usage = self
+            .v2
+            .as_ref()
+            .map(v2::Group::final_usage)
+            .unwrap_or_default();
+        if let Some(v1) = &self.v1 {
+            v1.add_final_usage(&mut usage);
+        }
+        usage
     }
 
     /// What the group has used. A value whose file cannot be read is zero: accounting must not stop an instance.
@@ -371,12 +427,32 @@ impl Cgroup {
     }
 }
 
-/// An inotify descriptor watching one file for changes; cgroup and kernfs files notify on every event they count.
-fn watch_file(path: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::inotify;
-    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    inotify::add_watch(fd.as_fd(), path, inotify::WatchFlags::MODIFY)?;
-    Ok(fd)
+/// The limits of one group, to be set by whoever holds this.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    v1: Option<v1::Knobs>,
+    v2: Option<v2::Knobs>,
+    /// What was set last; a new group has no limits.
+    now: Option<Limits>,
+}
+
+impl Limiter {
+    /// Sets all limits; only what differs from those set before costs anything.
+    pub(crate) fn set(&mut self, limits: &Limits) -> Result<()> {
+        if self.now.as_ref() == Some(limits) {
+            return Ok(());
+        }
+        // Half of them may be set when this fails.
+        let now = self.now.take();
+        if let Some(v1) = &self.v1 {
+            v1.set(now.as_ref(), limits)?;
+        }
+        if let Some(v2) = &self.v2 {
+            v2.set(now.as_ref(), limits)?;
+        }
+        self.now = Some(*limits);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

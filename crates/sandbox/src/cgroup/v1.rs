@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
 
-use super::files;
-use super::v2::{CPU_PERIOD_US, quota_us};
+use super::files::{self, Knob};
+use super::v2::quota_us;
 use super::{Limits, Result, Usage};
 
 /// What the `devices` controller lets an instance use: the nodes every container expects. Character devices, `major:minor`.
@@ -34,9 +34,17 @@ pub(super) struct Dirs {
     pub(super) cpuacct: Option<PathBuf>,
     pub(super) memory: Option<PathBuf>,
     pub(super) pids: Option<PathBuf>,
-    pub(super) devices: Option<PathBuf>,
+    /// One group for all instances, in which the keeper is itself, so that they are born there.
+    pub(super) devices: Option<Devices>,
     /// Only without a v2 tree, whose `cgroup.freeze` is six times faster.
     pub(super) freezer: Option<PathBuf>,
+}
+
+/// The place of the group for devices, and where the process was before.
+#[derive(Clone, Debug)]
+pub(super) struct Devices {
+    pub(super) dir: PathBuf,
+    pub(super) from: PathBuf,
 }
 
 impl Dirs {
@@ -46,11 +54,11 @@ impl Dirs {
             &self.cpuacct,
             &self.memory,
             &self.pids,
-            &self.devices,
             &self.freezer,
         ]
         .into_iter()
         .flatten()
+        .chain(self.devices.iter().map(|devices| &devices.dir))
     }
 
     /// Each folder once.
@@ -68,7 +76,7 @@ impl Dirs {
             cpuacct: join(&self.cpuacct),
             memory: join(&self.memory),
             pids: join(&self.pids),
-            devices: join(&self.devices),
+            devices: None,
             freezer: join(&self.freezer),
         }
     }
@@ -97,6 +105,7 @@ impl Root {
             .dirs
             .devices
             .as_ref()
+            .map(|devices| &devices.dir)
             .filter(|dir| files::children(dir).is_empty())
         {
             begin_list(devices)?;
@@ -115,7 +124,20 @@ impl Root {
         Group::new(self.dirs.join(name))
     }
 
+    /// Moves the calling process, and with it all that it forks from now on, into the group for devices.
+    pub(super) fn confine_self(&self) -> Result<()> {
+        let Some(devices) = &self.dirs.devices else {
+            return Ok(());
+        };
+        files::write(&devices.dir, "cgroup.procs", "0")
+    }
+
     pub(super) fn remove(&self) -> Result<()> {
+        if let Some(Devices { dir, from }) = &self.dirs.devices
+            && files::pids(dir).contains(&std::process::id())
+        {
+            files::write(from, "cgroup.procs", "0")?;
+        }
         self.unique
             .iter()
             .try_for_each(|dir| files::remove_dir(dir))
@@ -168,33 +190,30 @@ impl Group {
         self.dirs.memory.is_some()
     }
 
-    pub(super) fn set_limits(&self, limits: &Limits) -> Result<()> {
-        if let Some(cpu) = &self.dirs.cpu {
-            files::write(cpu, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
-            let quota = if limits.cpu_millis == 0 {
-                "-1".to_owned()
-            } else {
-                quota_us(limits.cpu_millis).to_string()
-            };
-            files::write(cpu, "cpu.cfs_quota_us", &quota)?;
-            let shares = match limits.cpu_millis {
-                0 => 1024,
-                millis => (u64::from(millis) * 1024 / 1000).clamp(2, 262_144),
-            };
-            files::write(cpu, "cpu.shares", &shares.to_string())?;
-        }
-        if let Some(memory) = &self.dirs.memory {
-            set_memory(memory, limits.memory_bytes)?;
-        }
-        if let Some(pids) = &self.dirs.pids {
-            let max = if limits.pids_max == 0 {
-                "max".to_owned()
-            } else {
-                limits.pids_max.to_string()
-            };
-            files::write(pids, "pids.max", &max)?;
-        }
-        Ok(())
+    pub(super) fn set_cpu(&self, cpu_millis: u32) -> Result<()> {
+        let Some(cpu) = &self.dirs.cpu else {
+            return Ok(());
+        };
+        let (quota, shares) = quota_and_shares(cpu_millis);
+        files::write(cpu, "cpu.cfs_quota_us", &quota)?;
+        files::write(cpu, "cpu.shares", &shares)
+    }
+
+    pub(super) fn knobs(&self) -> Result<Knobs> {
+        let open =
+            |dir: &Option<PathBuf>, file| dir.as_ref().map(|dir| Knob::open(dir, file)).transpose();
+        let memory = &self.dirs.memory;
+        let swap = memory
+            .as_ref()
+            .map(|dir| Knob::open_if_there(dir, "memory.memsw.limit_in_bytes"))
+            .transpose()?;
+        Ok(Knobs {
+            quota: open(&self.dirs.cpu, "cpu.cfs_quota_us")?,
+            shares: open(&self.dirs.cpu, "cpu.shares")?,
+            memory: open(memory, "memory.limit_in_bytes")?,
+            memory_and_swap: swap.flatten(),
+            pids: open(&self.dirs.pids, "pids.max")?,
+        })
     }
 
     pub(super) fn set_frozen(&self, frozen: bool) -> Result<()> {
@@ -285,14 +304,7 @@ impl Group {
 
     /// Fills in what the v1 controllers know; what they do not know stays as it is.
     pub(super) fn add_usage(&self, usage: &mut Usage) {
-        if let Some(nanos) = self
-            .dirs
-            .cpuacct
-            .as_ref()
-            .and_then(|dir| files::number(dir, "cpuacct.usage"))
-        {
-            usage.cpu = Duration::from_nanos(nanos);
-        }
+        self.add_final_usage(usage);
         if let Some(nanos) = self
             .dirs
             .cpu
@@ -303,8 +315,23 @@ impl Group {
         }
         if let Some(memory) = &self.dirs.memory {
             usage.memory_bytes = files::number(memory, "memory.usage_in_bytes").unwrap_or(0);
+            usage.memory_peak_bytes = usage.memory_peak_bytes.max(usage.memory_bytes);
+        }
+    }
+
+    /// The part of it that does not change any more once all processes are gone.
+    pub(super) fn add_final_usage(&self, usage: &mut Usage) {
+        if let Some(nanos) = self
+            .dirs
+            .cpuacct
+            .as_ref()
+            .and_then(|dir| files::number(dir, "cpuacct.usage"))
+        {
+            usage.cpu = Duration::from_nanos(nanos);
+        }
+        if let Some(memory) = &self.dirs.memory {
             usage.memory_peak_bytes =
-                files::number(memory, "memory.max_usage_in_bytes").unwrap_or(usage.memory_bytes);
+                files::number(memory, "memory.max_usage_in_bytes").unwrap_or(0);
         }
     }
 }
@@ -326,22 +353,78 @@ fn begin_list(devices: &Path) -> Result<()> {
     }
 }
 
-/// Memory, and memory plus swap, to the same value. Neither may pass the other on the way, hence the order depends on the direction.
-fn set_memory(dir: &Path, bytes: u64) -> Result<()> {
-    let value = if bytes == 0 {
-        "-1".to_owned()
-    } else {
-        bytes.to_string()
-    };
-    let with_swap = "memory.memsw.limit_in_bytes";
-    let now = files::number(dir, "memory.limit_in_bytes").unwrap_or(u64::MAX);
-    if bytes == 0 || bytes > now {
-        files::write_if_there(dir, with_swap, &value)?;
-        files::write(dir, "memory.limit_in_bytes", &value)
-    } else {
-        files::write(dir, "memory.limit_in_bytes", &value)?;
-        files::write_if_there(dir, with_swap, &value).map(|_| ())
+/// The files by which limits are set. The period of the CPU quota is the kernel's default, which is the one we count in.
+#[derive(Debug)]
+pub(super) struct Knobs {
+    quota: Option<Knob>,
+    shares: Option<Knob>,
+    memory: Option<Knob>,
+    memory_and_swap: Option<Knob>,
+    pids: Option<Knob>,
+}
+
+impl Knobs {
+    /// Goes from the limits `now`, if known, to others.
+    pub(super) fn set(&self, now: Option<&Limits>, limits: &Limits) -> Result<()> {
+        if now.is_none_or(|now| now.cpu_millis != limits.cpu_millis) {
+            let (quota, shares) = quota_and_shares(limits.cpu_millis);
+            turn(self.quota.as_ref(), &quota)?;
+            turn(self.shares.as_ref(), &shares)?;
+        }
+        if now.is_none_or(|now| now.memory_bytes != limits.memory_bytes) {
+            self.set_memory(now, limits.memory_bytes)?;
+        }
+        if now.is_none_or(|now| now.pids_max != limits.pids_max) {
+            let max = match limits.pids_max {
+                0 => "max".to_owned(),
+                max => max.to_string(),
+            };
+            turn(self.pids.as_ref(), &max)?;
+        }
+        Ok(())
     }
+
+    /// Memory, and memory plus swap, to the same value. Neither may pass the other on the way, hence the order depends on the
+    /// direction.
+    fn set_memory(&self, now: Option<&Limits>, bytes: u64) -> Result<()> {
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let now = match now {
+            Some(Limits {
+                memory_bytes: 0, ..
+            }) => u64::MAX,
+            Some(now) => now.memory_bytes,
+            None => memory.number().unwrap_or(u64::MAX),
+        };
+        let value = match bytes {
+            0 => "-1".to_owned(),
+            bytes => bytes.to_string(),
+        };
+        if bytes == 0 || bytes > now {
+            turn(self.memory_and_swap.as_ref(), &value)?;
+            memory.set(&value)
+        } else {
+            memory.set(&value)?;
+            turn(self.memory_and_swap.as_ref(), &value)
+        }
+    }
+}
+
+fn quota_and_shares(cpu_millis: u32) -> (String, String) {
+    match cpu_millis {
+        0 => ("-1".to_owned(), "1024".to_owned()),
+        millis => (
+            quota_us(millis).to_string(),
+            (u64::from(millis) * 1024 / 1000)
+                .clamp(2, 262_144)
+                .to_string(),
+        ),
+    }
+}
+
+fn turn(knob: Option<&Knob>, value: &str) -> Result<()> {
+    knob.map_or(Ok(()), |knob| knob.set(value))
 }
 
 /// Sends SIGKILL to every process listed, until the list has no process that was not sent one yet.
@@ -396,26 +479,48 @@ mod tests {
     #[test]
     fn limits_are_written_in_the_kernels_own_format() {
         let (dir, group) = fake(&[
-            ("cpu.cfs_period_us", ""),
             ("cpu.cfs_quota_us", ""),
             ("cpu.shares", ""),
             ("memory.limit_in_bytes", ""),
             ("memory.memsw.limit_in_bytes", ""),
             ("pids.max", ""),
         ]);
-        group
-            .set_limits(&Limits {
-                cpu_millis: 2000,
-                memory_bytes: 1 << 30,
-                pids_max: 64,
-            })
-            .unwrap();
+        let limits = Limits {
+            cpu_millis: 2000,
+            memory_bytes: 1 << 30,
+            pids_max: 64,
+        };
+        group.knobs().unwrap().set(None, &limits).unwrap();
         assert_eq!(content(&dir, "cpu.cfs_quota_us"), "200000");
-        assert_eq!(content(&dir, "cpu.cfs_period_us"), "100000");
         assert_eq!(content(&dir, "cpu.shares"), "2048");
         assert_eq!(content(&dir, "memory.limit_in_bytes"), "1073741824");
         assert_eq!(content(&dir, "memory.memsw.limit_in_bytes"), "1073741824");
         assert_eq!(content(&dir, "pids.max"), "64");
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let (dir, group) = fake(&[
+            ("cpu.cfs_quota_us", "-"),
+            ("cpu.shares", "-"),
+            ("memory.limit_in_bytes", "-"),
+            ("pids.max", "-"),
+        ]);
+        let knobs = group.knobs().unwrap();
+        let now = Limits {
+            cpu_millis: 2000,
+            memory_bytes: 1 << 20,
+            pids_max: 64,
+        };
+        knobs.set(Some(&now), &now).unwrap();
+        let other = Limits {
+            cpu_millis: 1000,
+            ..now
+        };
+        knobs.set(Some(&now), &other).unwrap();
+        assert_eq!(content(&dir, "cpu.cfs_quota_us"), "100000");
+        assert_eq!(content(&dir, "memory.limit_in_bytes"), "-");
+        assert_eq!(content(&dir, "pids.max"), "-");
     }
 
     #[test]

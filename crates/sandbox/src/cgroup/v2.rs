@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::files::{self, at};
+use super::files::{self, Knob, at};
 use super::{Limits, Result, Usage};
 
 /// CPU quota is handed out per this many microseconds: short enough that a throttled request waits at most a tenth of a second.
@@ -174,34 +174,27 @@ impl Group {
         files::write(&self.dir, "cgroup.procs", &pid.to_string())
     }
 
-    pub(super) fn set_limits(&self, limits: &Limits) -> Result<()> {
-        if self.controllers.cpu {
-            let max = match limits.cpu_millis {
-                0 => format!("max {CPU_PERIOD_US}"),
-                millis => format!("{} {CPU_PERIOD_US}", quota_us(millis)),
-            };
-            files::write(&self.dir, "cpu.max", &max)?;
-            // One whole CPU has the default weight of 100, so that instances share a full machine by their size.
-            let weight = if limits.cpu_millis == 0 {
-                100
-            } else {
-                (limits.cpu_millis / 10).clamp(1, 10_000)
-            };
-            files::write(&self.dir, "cpu.weight", &weight.to_string())?;
+    pub(super) fn set_cpu(&self, cpu_millis: u32) -> Result<()> {
+        if !self.controllers.cpu {
+            return Ok(());
         }
-        if self.controllers.memory {
-            files::write(&self.dir, "memory.max", &max_or(limits.memory_bytes))?;
-            // Absent where the kernel has no swap accounting.
-            files::write_if_there(
-                &self.dir,
-                "memory.swap.max",
-                if limits.memory_bytes == 0 { "max" } else { "0" },
-            )?;
-        }
-        if self.controllers.pids {
-            files::write(&self.dir, "pids.max", &max_or(limits.pids_max.into()))?;
-        }
-        Ok(())
+        let (max, weight) = max_and_weight(cpu_millis);
+        files::write(&self.dir, "cpu.max", &max)?;
+        files::write(&self.dir, "cpu.weight", &weight)
+    }
+
+    pub(super) fn knobs(&self) -> Result<Knobs> {
+        let open = |on: bool, file| on.then(|| Knob::open(&self.dir, file)).transpose();
+        let Controllers { cpu, memory, pids } = self.controllers;
+        // Absent where the kernel has no swap accounting.
+        let swap = memory.then(|| Knob::open_if_there(&self.dir, "memory.swap.max"));
+        Ok(Knobs {
+            cpu: open(cpu, "cpu.max")?,
+            weight: open(cpu, "cpu.weight")?,
+            memory: open(memory, "memory.max")?,
+            swap: swap.transpose()?.flatten(),
+            pids: open(pids, "pids.max")?,
+        })
     }
 
     pub(super) fn set_frozen(&self, frozen: bool) -> Result<()> {
@@ -231,20 +224,74 @@ impl Group {
         files::keyed(&self.dir, "memory.events", "oom_kill").unwrap_or(0)
     }
 
-    pub(super) fn oom_event(&self) -> io::Result<OwnedFd> {
-        super::watch_file(&self.dir.join("memory.events"))
+    pub(super) fn memory_events(&self) -> Option<PathBuf> {
+        self.controllers
+            .memory
+            .then(|| self.dir.join("memory.events"))
     }
 
     pub(super) fn usage(&self) -> Usage {
+        let mut usage = self.final_usage();
+        if self.controllers.memory {
+            usage.memory_bytes = files::number(&self.dir, "memory.current").unwrap_or(0);
+        }
+        usage.memory_peak_bytes = usage.memory_peak_bytes.max(usage.memory_bytes);
+        usage
+    }
+
+    pub(super) fn final_usage(&self) -> Usage {
         let stat = files::read(&self.dir, "cpu.stat").unwrap_or_default();
         let micros = |key| Duration::from_micros(files::keyed_in(&stat, key).unwrap_or(0));
-        let memory_bytes = files::number(&self.dir, "memory.current").unwrap_or(0);
+        let peak = || files::number(&self.dir, "memory.peak");
         Usage {
             cpu: micros("usage_usec"),
             throttled: micros("throttled_usec"),
-            memory_bytes,
-            memory_peak_bytes: files::number(&self.dir, "memory.peak").unwrap_or(memory_bytes),
+            memory_bytes: 0,
+            memory_peak_bytes: self.controllers.memory.then(peak).flatten().unwrap_or(0),
         }
+    }
+}
+
+/// The files by which limits are set.
+#[derive(Debug)]
+pub(super) struct Knobs {
+    cpu: Option<Knob>,
+    weight: Option<Knob>,
+    memory: Option<Knob>,
+    swap: Option<Knob>,
+    pids: Option<Knob>,
+}
+
+impl Knobs {
+    /// Goes from the limits `now`, if known, to others.
+    pub(super) fn set(&self, now: Option<&Limits>, limits: &Limits) -> Result<()> {
+        let turn =
+            |knob: &Option<Knob>, value: &str| knob.as_ref().map_or(Ok(()), |knob| knob.set(value));
+        if now.is_none_or(|now| now.cpu_millis != limits.cpu_millis) {
+            let (max, weight) = max_and_weight(limits.cpu_millis);
+            turn(&self.cpu, &max)?;
+            turn(&self.weight, &weight)?;
+        }
+        if now.is_none_or(|now| now.memory_bytes != limits.memory_bytes) {
+            turn(&self.memory, &max_or(limits.memory_bytes))?;
+            let swap = if limits.memory_bytes == 0 { "max" } else { "0" };
+            turn(&self.swap, swap)?;
+        }
+        if now.is_none_or(|now| now.pids_max != limits.pids_max) {
+            turn(&self.pids, &max_or(limits.pids_max.into()))?;
+        }
+        Ok(())
+    }
+}
+
+fn max_and_weight(cpu_millis: u32) -> (String, String) {
+    match cpu_millis {
+        0 => (format!("max {CPU_PERIOD_US}"), "100".to_owned()),
+        // One whole CPU has the default weight of 100, so that instances share a full machine by their size.
+        millis => (
+            format!("{} {CPU_PERIOD_US}", quota_us(millis)),
+            (millis / 10).clamp(1, 10_000).to_string(),
+        ),
     }
 }
 
@@ -290,13 +337,12 @@ mod tests {
             ("memory.swap.max", ""),
             ("pids.max", ""),
         ]);
-        group
-            .set_limits(&Limits {
-                cpu_millis: 500,
-                memory_bytes: 512 << 20,
-                pids_max: 1000,
-            })
-            .unwrap();
+        let limits = Limits {
+            cpu_millis: 500,
+            memory_bytes: 512 << 20,
+            pids_max: 1000,
+        };
+        group.knobs().unwrap().set(None, &limits).unwrap();
         assert_eq!(content(&dir, "cpu.max"), "50000 100000");
         assert_eq!(content(&dir, "cpu.weight"), "50");
         assert_eq!(content(&dir, "memory.max"), "536870912");
@@ -312,7 +358,8 @@ mod tests {
             ("memory.max", ""),
             ("pids.max", ""),
         ]);
-        group.set_limits(&Limits::default()).unwrap();
+        let knobs = group.knobs().unwrap();
+        knobs.set(None, &Limits::default()).unwrap();
         assert_eq!(content(&dir, "cpu.max"), "max 100000");
         assert_eq!(content(&dir, "memory.max"), "max");
         assert_eq!(content(&dir, "pids.max"), "max");

@@ -346,7 +346,7 @@ pub(super) fn network(egress: bool) -> Vec<Finding> {
             Err(error) => Finding::missing("network", error.to_string(), "sudo lauf doctor"),
         }];
     }
-    // The whole thing, bridge, rules and one instance, in a network namespace that plays the host.
+    // The whole thing, gateway, rules and one instance, in a network namespace that plays the host.
     let tried = apart(libc::CLONE_NEWNET, || {
         let config = NetworkConfig {
             name: "doctor".to_owned(),
@@ -362,14 +362,14 @@ pub(super) fn network(egress: bool) -> Vec<Finding> {
         };
         Ok(network
             .attach(instance.as_fd())
-            .map(|_| network.checks_every_port()))
+            .map(|_| network.checks_every_sender()))
     });
     let network = match tried {
-        Ok(Ok(true)) => Finding::ok("egress", "bridge, veth, NAT and per-port checks work"),
+        Ok(Ok(true)) => Finding::ok("egress", "veth, routes, NAT and checks of senders work"),
         Ok(Ok(false)) => Finding::warning(
             "egress",
-            "works, but the kernel can't check the sender of each bridge port",
-            "use a kernel with CONFIG_NF_TABLES_BRIDGE",
+            "works, but the kernel can't check that instances send from their own addresses",
+            "use a kernel with CONFIG_NFT_FIB_INET (modprobe nft_fib_inet)",
         ),
         Ok(Err(net::NetError::NoNft)) => Finding::missing(
             "egress",
@@ -377,7 +377,7 @@ pub(super) fn network(egress: bool) -> Vec<Finding> {
             "apt install nftables",
         ),
         Ok(Err(error)) => {
-            let remedy = "modprobe -a bridge veth nf_tables nft_masq nft_redir nft_reject_inet nft_chain_nat nft_ct";
+            let remedy = "modprobe -a bridge veth nf_tables nft_masq nft_nat nft_reject_inet nft_chain_nat nft_ct nft_fib_inet";
             Finding::missing("egress", error.to_string(), remedy)
         }
         Err(error) => Finding::missing(

@@ -1,7 +1,7 @@
 //! The loop: what happens, in which order, in the keeper.
 //!
 //! Each turn handles what epoll reports, then what follows from it: starts that wait are matched with zygotes that are ready,
-//! logs are committed, the connection is flushed. Zygotes are made in turns that brought no start, or when a start waits.
+//! logs are committed, the connection is flushed. Zygotes are made, and cgroups of the dead removed, when no start needs the time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -14,8 +14,9 @@ use rustix::process::{Resource, Signal, getrlimit, pidfd_send_signal};
 
 use super::connection::Connection;
 use super::item::{Item, PREPARE_LIMIT, START_LIMIT, State, Waiting};
+use super::memory::MemoryEvents;
 use super::sweep::Dying;
-use crate::cgroup::CgroupRoot;
+use crate::cgroup::{CgroupRoot, Limits};
 use crate::clock;
 use crate::net::Network;
 use crate::protocol::{Exited, FailReason};
@@ -58,6 +59,9 @@ fn kind_of(data: u64) -> (Kind, u64) {
     (KINDS[(data & 7) as usize], data >> 3)
 }
 
+/// The serial of events that are about no item. Items begin with 1.
+const NOBODY: u64 = 0;
+
 /// How often the deadlines of starts are looked at.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 
@@ -75,7 +79,14 @@ pub(super) struct Keeper {
     pub(super) by_id: HashMap<InstanceId, u64>,
     pub(super) ready: VecDeque<u64>,
     pub(super) preparing: usize,
+    /// The limits that zygotes get before it is known what they will become.
+    pub(super) usual: Limits,
     pub(super) starting: usize,
+    /// When the last spec was handed over.
+    pub(super) handed_over: Option<Instant>,
+    pub(super) memory_events: MemoryEvents,
+    /// How many items have an event of their own for kills.
+    pub(super) oom_events: usize,
     pub(super) scanned: Instant,
     /// The zygote that shares the descriptor table right now.
     pub(super) in_slots: Option<u64>,
@@ -123,6 +134,13 @@ impl Keeper {
             token(Kind::Signals, 0),
             epoll::EventFlags::IN,
         )?;
+        let memory_events = MemoryEvents::new()?;
+        epoll::add(
+            &epoll,
+            &memory_events.inotify,
+            token(Kind::Oom, NOBODY),
+            epoll::EventFlags::IN,
+        )?;
         Ok(Self {
             settings,
             template,
@@ -137,7 +155,11 @@ impl Keeper {
             by_id: HashMap::new(),
             ready: VecDeque::new(),
             preparing: 0,
+            usual: Limits::default(),
             starting: 0,
+            handed_over: None,
+            memory_events,
+            oom_events: 0,
             scanned: clock::monotonic(),
             in_slots: None,
             waiting: VecDeque::new(),
@@ -192,6 +214,7 @@ impl Keeper {
                     Kind::Control => self.on_control(serial),
                     Kind::Stdout => self.on_output(serial, Stream::Stdout),
                     Kind::Stderr => self.on_output(serial, Stream::Stderr),
+                    Kind::Oom if serial == NOBODY => self.on_memory_events(),
                     Kind::Oom => self.on_oom(serial),
                     Kind::Process => self.on_exit(serial),
                 }
@@ -220,7 +243,8 @@ impl Keeper {
         let scan = (self.preparing + self.starting > 0).then_some(self.scanned + SCAN_EVERY);
         let next = [
             scan,
-            self.dying.next(),
+            self.dying.next().map(|at| at + self.dying_later()),
+            self.refills_at(now),
             self.pool_rests_until,
             self.oom_looks.iter().map(|(_, at, _)| *at).min(),
         ]
@@ -230,9 +254,25 @@ impl Keeper {
         next.map(|at| at.saturating_duration_since(now))
     }
 
+    /// When a pool that leaves starts alone is to be filled up.
+    fn refills_at(&self, now: Instant) -> Option<Instant> {
+        let short = self.ready.len() + self.preparing < self.settings.pool_size as usize;
+        self.leaves_starts_alone().filter(|at| short && *at > now)
+    }
+
+    /// The dead can wait while somebody's start is under way, but not for ever.
+    fn dying_later(&self) -> Duration {
+        if self.starting > 0 {
+            Duration::from_millis(20)
+        } else {
+            Duration::ZERO
+        }
+    }
+
     fn on_deadlines(&mut self) {
         let now = clock::monotonic();
-        if self.dying.next().is_some_and(|at| at <= now) {
+        let later = self.dying_later();
+        if self.dying.next().is_some_and(|at| at + later <= now) {
             self.dying.retry(now);
         }
         if self.pool_rests_until.is_some_and(|until| until <= now) {

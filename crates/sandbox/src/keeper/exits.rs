@@ -59,6 +59,9 @@ impl Keeper {
         };
         let made = matches!(item.state, State::Starting { .. } | State::Running(_));
         self.flush_lines(&mut item);
+        if item.oom_event.take().is_some() {
+            self.oom_events -= 1;
+        }
         let status = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Code(code),
             (None, signal) => ExitStatus::Signal {
@@ -89,7 +92,7 @@ impl Keeper {
             }
             State::Running(running) => {
                 self.by_id.remove(&running.id);
-                let usage = item.cgroup.usage();
+                let usage = item.cgroup.final_usage();
                 let exited = Exited {
                     id: running.id,
                     status: match (status, running.stood_in_for) {

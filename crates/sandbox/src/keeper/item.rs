@@ -12,7 +12,7 @@ use crate::net::Lease;
 use crate::protocol::Phases;
 use crate::spec::{ContainerSpec, InstanceId};
 use crate::wire::{FrameReader, FrameWriter};
-use crate::zygote::{Failure, Says};
+use crate::zygote::{Failure, Says, Told};
 
 /// A zygote or an instance.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Item {
     pub(super) lease: Option<Lease>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
+    /// What tells of kills for want of memory, where each group needs its own.
+    pub(super) oom_event: Option<OwnedFd>,
     pub(super) state: State,
 }
 
@@ -82,7 +84,6 @@ pub(super) struct Running {
     pub(super) stop_signal: i32,
     pub(super) started_at: u64,
     pub(super) frozen: bool,
-    pub(super) oom_event: Option<OwnedFd>,
     pub(super) oom_kills: u64,
     /// A deadly signal that the kernel would have kept from the first process of a pid namespace, and that was therefore
     /// carried out by a kill.
@@ -124,10 +125,10 @@ impl Control {
         &self.socket
     }
 
-    /// Hands the spec over. Never waits: the socket's buffer takes any spec there can be.
-    pub(super) fn send(&self, spec: &ContainerSpec) -> io::Result<()> {
+    /// Hands something over. Never waits: the socket's buffer takes any spec there can be.
+    pub(super) fn tell(&self, told: &Told) -> io::Result<()> {
         let mut writer = FrameWriter::default();
-        writer.push(spec, Vec::new())?;
+        writer.push(told, Vec::new())?;
         if writer.flush(&self.socket)? {
             Ok(())
         } else {

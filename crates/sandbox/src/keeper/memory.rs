@@ -1,8 +1,14 @@
 //! Processes that the kernel kills for want of memory.
 
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
+use rustix::fs::inotify;
 
 use super::item::{Item, State};
 use crate::clock;
@@ -15,21 +21,67 @@ const OOM_LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// After this many looks (two seconds) the kernel has found memory elsewhere.
 const OOM_LOOKS: u32 = 9;
 
-/// Process, two pipes, and the event this file is about.
-const FILES_PER_ITEM: usize = 4;
+/// Of the descriptors there may be, one in this many at most goes into events of v1, which takes one for each group. Kills in further
+/// instances are seen at the exit only.
+const SHARE_OF_FILES: usize = 8;
+
+/// The files of v2 groups whose changes tell of kills, all watched by one descriptor.
+#[derive(Debug)]
+pub(super) struct MemoryEvents {
+    pub(super) inotify: OwnedFd,
+    watched: HashMap<i32, u64>,
+}
+
+impl MemoryEvents {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        Ok(Self {
+            inotify: inotify::init(flags)?,
+            watched: HashMap::new(),
+        })
+    }
+
+    fn watch(&mut self, file: &Path, serial: u64) -> io::Result<()> {
+        let watch = inotify::add_watch(&self.inotify, file, inotify::WatchFlags::MODIFY)?;
+        self.watched.insert(watch, serial);
+        Ok(())
+    }
+
+    /// Whose files have changed since the last call.
+    fn changed(&mut self) -> Vec<u64> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut changed = Vec::new();
+        while let Ok(event) = events.next() {
+            let watch = event.wd();
+            let serial = if event.events().contains(inotify::ReadFlags::IGNORED) {
+                // The group is gone, and with it the watch.
+                self.watched.remove(&watch);
+                None
+            } else {
+                self.watched.get(&watch).copied()
+            };
+            changed.extend(serial);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+}
 
 impl Keeper {
-    /// Out-of-memory kills of processes other than the first have no other event.
-    /// When descriptors become scarce they are kept for what no instance can do without; kills are then seen at the exit only.
+    /// Out-of-memory kills of processes other than the first have no other event. Asked for while the zygote waits, not when a start
+    /// is under way.
     pub(super) fn watch_oom(&mut self, serial: u64) {
-        let crowded = self.items.len() * FILES_PER_ITEM > self.max_files / 4 * 3;
         let Some(item) = self.items.get_mut(&serial) else {
             return;
         };
-        let State::Running(running) = &mut item.state else {
+        if let Some(file) = item.cgroup.memory_events() {
+            // Not vital, as below.
+            let _ = self.memory_events.watch(&file, serial);
             return;
-        };
-        if crowded {
+        }
+        if self.oom_events >= self.max_files / SHARE_OF_FILES {
             return;
         }
         if let Ok(event) = item.cgroup.oom_event()
@@ -41,18 +93,24 @@ impl Keeper {
             )
             .is_ok()
         {
-            running.oom_event = Some(event);
+            item.oom_event = Some(event);
+            self.oom_events += 1;
+        }
+    }
+
+    pub(super) fn on_memory_events(&mut self) {
+        for serial in self.memory_events.changed() {
+            self.on_oom(serial);
         }
     }
 
     pub(super) fn on_oom(&mut self, serial: u64) {
         if let Some(Item {
-            state: State::Running(running),
+            oom_event: Some(event),
             ..
         }) = self.items.get(&serial)
-            && let Some(event) = &running.oom_event
         {
-            let mut drained = [0_u8; 4096];
+            let mut drained = [0_u8; 8];
             let _ = rustix::io::read(event, &mut drained);
         }
         let looking = self.oom_looks.iter().any(|(other, _, _)| *other == serial);

@@ -224,7 +224,10 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         .map_err(|e| e.to_string())?;
     sweep::kill_leftovers(&cgroups)?;
     let (stage, oci) = match &settings.runtime {
-        Runtime::Own => (stage, None),
+        Runtime::Own => {
+            cgroups.confine_self().map_err(|e| e.to_string())?;
+            (stage, None)
+        }
         Runtime::Oci { path, args } => {
             open_devices(&cgroups).map_err(at("open the list of devices"))?;
             zygote::become_subreaper().map_err(at("become a subreaper"))?;
@@ -254,6 +257,7 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         uid_base: settings.uid_base,
         filter,
         cgroup_mounts,
+        layer_dirs: settings.layer_dirs.clone(),
     };
     let keeper = event_loop::Keeper::new(
         settings, template, cgroups, network, spool, listener, signals,

@@ -9,13 +9,16 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::item::{Control, Item, Output, PREPARE_LIMIT, State};
 use crate::clock;
+use crate::net::Network;
 use crate::protocol::FailReason;
-use crate::zygote::{self, Failure};
+use crate::zygote::{self, Failure, Making};
 
 use super::event_loop::{Keeper, Kind, token};
 
 /// Zygotes being prepared at the same time: more than the CPUs there are would only slow each other down.
 const MAX_PREPARING: usize = 4;
+/// How long a started container has before the pool is filled up again.
+const HEAD_START: Duration = Duration::from_millis(20);
 /// After this many failures in a row, waiting starts are told, and the pool pauses.
 const MAX_FAILURES: u32 = 3;
 
@@ -27,7 +30,19 @@ impl Keeper {
         {
             return false;
         }
-        self.ready.len() + self.preparing < self.settings.pool_size as usize + self.waiting.len()
+        let wanted = self.settings.pool_size as usize + self.waiting.len();
+        self.ready.len() + self.preparing < wanted
+            && self.leaves_starts_alone().is_none_or(|until| until <= now)
+    }
+
+    /// Until when no zygote is made, so that the containers that were just started have the processors for themselves. Only while
+    /// half of the pool is left: after that, starts to come matter as much as those under way.
+    pub(super) fn leaves_starts_alone(&self) -> Option<Instant> {
+        let plenty =
+            self.waiting.is_empty() && self.ready.len() * 2 >= self.settings.pool_size as usize;
+        self.handed_over
+            .filter(|_| plenty)
+            .map(|at| at + HEAD_START)
     }
 
     pub(super) fn grow_pool(&mut self) {
@@ -58,10 +73,25 @@ impl Keeper {
         let root = self.cgroups.as_ref().ok_or("the keeper is shutting down")?;
         let cgroup = root.create(&name).map_err(|e| e.to_string())?;
         let into = cgroup.clone_into_fd();
-        let spawned = match zygote::spawn(&self.template, &cgroup, into.as_ref().map(AsFd::as_fd)) {
+        let lease = match self.network.as_mut().map(Network::lease).transpose() {
+            Ok(lease) => lease,
+            Err(e) => {
+                self.dying.bury(cgroup);
+                return Err(e.to_string());
+            }
+        };
+        let making = Making {
+            cgroup: &cgroup,
+            lease: lease.as_ref(),
+            usual: self.usual,
+        };
+        let spawned = match zygote::spawn(&self.template, &making, into.as_ref().map(AsFd::as_fd)) {
             Ok(spawned) => spawned,
             Err(e) => {
                 self.dying.bury(cgroup);
+                if let (Some(network), Some(lease)) = (&mut self.network, lease) {
+                    network.release(lease);
+                }
                 let _ = zygote::clear_slots();
                 return Err(format!("fork an instance: {e}"));
             }
@@ -74,9 +104,10 @@ impl Keeper {
             pid: spawned.pid,
             pidfd: spawned.pidfd,
             cgroup,
-            lease: None,
+            lease,
             stdout: Output::new(spawned.stdout),
             stderr: Output::new(spawned.stderr),
+            oom_event: None,
             state: State::Preparing {
                 control: Control::new(spawned.control),
                 deadline: clock::monotonic() + PREPARE_LIMIT,

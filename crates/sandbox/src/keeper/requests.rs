@@ -28,8 +28,9 @@ impl Keeper {
         let gateways: Vec<Ipv4Addr> = self
             .network
             .as_ref()
-            .map(Network::gateways)
-            .unwrap_or_default();
+            .map(Network::gateway)
+            .into_iter()
+            .collect();
         let made = Connection::accept(socket, serial, gateways, &self.settings);
         let made = made.and_then(|connection| {
             epoll::add(
@@ -267,6 +268,7 @@ impl Keeper {
                 running.frozen = false;
                 Ok(())
             }
+            Action::LimitCpu(millis) => cgroup.set_cpu(millis).map_err(|e| e.to_string()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A start, from the request to the running command.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::epoll;
@@ -12,7 +12,7 @@ use crate::cgroup::Limits;
 use crate::clock;
 use crate::protocol::{FailReason, Phases, Reply};
 use crate::spec::ContainerSpec;
-use crate::zygote::{Failure, Says};
+use crate::zygote::{Failure, Says, Told};
 
 use super::event_loop::Keeper;
 use super::requests::info;
@@ -98,11 +98,6 @@ impl Keeper {
             spec,
             begun: asked,
         } = waiting;
-        let limits = Limits {
-            cpu_millis: spec.cpu_millis,
-            memory_bytes: spec.memory_bytes,
-            pids_max: spec.pids_max,
-        };
         let State::Ready { control, .. } = &item.state else {
             self.waiting.push_front(Waiting {
                 seq,
@@ -112,15 +107,13 @@ impl Keeper {
             });
             return;
         };
-        let handed = item
-            .cgroup
-            .set_limits(&limits)
-            .map_err(|e| e.to_string())
-            .and_then(|()| {
-                control
-                    .send(&spec)
-                    .map_err(|e| format!("hand the spec over: {e}"))
-            });
+        let told = Told::Spec(spec);
+        let handed = control
+            .tell(&told)
+            .map_err(|e| format!("hand the spec over: {e}"));
+        let Told::Spec(spec) = told else { return };
+        self.usual = usual_after(&spec.limits(), self.usual);
+        self.handed_over = Some(clock::monotonic());
         if let Err(text) = handed {
             let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
             self.refuse(asker, seq, &Failure::new(FailReason::Host, text));
@@ -186,6 +179,7 @@ impl Keeper {
         for message in said {
             match message {
                 Says::Unshared => self.release_slots(serial),
+                Says::AddressInUse => self.give_another_address(serial),
                 Says::Ready => self.on_ready(serial),
                 Says::Executing { rootfs, confine } => {
                     if let Some(start) = self.starting(serial) {
@@ -249,19 +243,6 @@ impl Keeper {
             // It has died; its exit tells the rest.
             Err(_) => return,
         };
-        if let Some(network) = &mut self.network {
-            match network.attach(netns.as_fd()) {
-                Ok(lease) => item.lease = Some(lease),
-                Err(e) => {
-                    let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
-                    self.on_pool_failure(&Failure::new(
-                        FailReason::Host,
-                        format!("attach an instance to the network: {e}"),
-                    ));
-                    return;
-                }
-            }
-        }
         if let State::Preparing { control, .. } =
             std::mem::replace(&mut item.state, State::Changing)
         {
@@ -269,6 +250,36 @@ impl Keeper {
             self.preparing -= 1;
             self.failures = 0;
             self.ready.push_back(serial);
+            self.watch_oom(serial);
+        }
+    }
+
+    fn give_another_address(&mut self, serial: u64) {
+        let (Some(network), Some(item)) = (&mut self.network, self.items.get_mut(&serial)) else {
+            return;
+        };
+        let State::Preparing { control, .. } = &item.state else {
+            return;
+        };
+        let told = network
+            .lease()
+            .map_err(|e| e.to_string())
+            .map(Told::Address);
+        let told = told.and_then(|told| {
+            control.tell(&told).map_err(|e| e.to_string())?;
+            Ok(told)
+        });
+        match told {
+            Ok(Told::Address(lease)) => {
+                if let Some(old) = item.lease.replace(lease) {
+                    network.release(old);
+                }
+            }
+            Ok(Told::Spec(_)) => {}
+            Err(text) => {
+                eprintln!("an address for an instance: {text}");
+                let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
+            }
         }
     }
 
@@ -290,7 +301,6 @@ impl Keeper {
             stop_signal: start.stop_signal,
             started_at: clock::wall_nanos(),
             frozen: false,
-            oom_event: None,
             oom_kills: 0,
             stood_in_for: None,
         };
@@ -315,6 +325,18 @@ impl Keeper {
             // Who asked is gone, and whoever came instead does not know of it.
             let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
         }
-        self.watch_oom(serial);
+    }
+}
+
+/// What the next spec will probably want, after one that wanted this. A zygote gets ready under these limits, so they must not be ones
+/// that it could not live with.
+fn usual_after(wanted: &Limits, before: Limits) -> Limits {
+    const LEAST_MEMORY: u64 = 64 << 20;
+    const LEAST_PIDS: u32 = 16;
+    let fits = |value: u64, least: u64| value == 0 || value >= least;
+    if fits(wanted.memory_bytes, LEAST_MEMORY) && fits(wanted.pids_max.into(), LEAST_PIDS.into()) {
+        *wanted
+    } else {
+        before
     }
 }

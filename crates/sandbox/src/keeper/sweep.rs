@@ -1,5 +1,6 @@
 //! Cgroups after their instance: killed, and removed once the kernel lets go of them.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{Cgroup, CgroupRoot};
@@ -33,26 +34,20 @@ pub(super) fn kill_leftovers(root: &CgroupRoot) -> Result<(), String> {
     }
 }
 
-/// Cgroups whose processes are dying.
+/// Cgroups whose processes are dying. The longest dead come first.
 #[derive(Debug, Default)]
 pub(super) struct Dying {
-    groups: Vec<(Cgroup, Instant, u32)>,
+    groups: VecDeque<(Cgroup, Instant, u32)>,
 }
 
+/// How many are removed at a time, so that whoever asks for something in the meantime does not wait for all of them.
+const AT_A_TIME: usize = 4;
+
 impl Dying {
-    /// Removes a cgroup now, or keeps it until that works.
+    /// Removes a cgroup when there is time.
     pub(super) fn bury(&mut self, group: Cgroup) {
-        // Whatever escaped the death of the first process; normally nothing.
-        if !group.is_empty() {
-            let _ = group.kill_all();
-        }
-        if group.destroy().is_err() {
-            self.groups.push((
-                group,
-                crate::clock::monotonic() + Duration::from_millis(2),
-                0,
-            ));
-        }
+        let now = crate::clock::monotonic();
+        self.groups.push_back((group, now, 0));
     }
 
     /// When to call [`Self::retry`].
@@ -60,19 +55,23 @@ impl Dying {
         self.groups.iter().map(|(_, at, _)| *at).min()
     }
 
+    /// Removes some of those whose time has come; the others get another time.
     pub(super) fn retry(&mut self, now: Instant) {
+        let mut left = AT_A_TIME;
         self.groups.retain_mut(|(group, at, tries)| {
-            if *at > now {
+            if *at > now || left == 0 {
                 return true;
             }
+            left -= 1;
             if group.destroy().is_ok() {
                 return false;
             }
-            *tries += 1;
+            // Whatever escaped the death of the first process; normally nothing.
             if *tries % 8 == 0 {
                 let _ = group.kill_all();
             }
-            *at = now + Duration::from_millis(2 << (*tries).min(9));
+            *tries += 1;
+            *at = now + Duration::from_millis(1 << (*tries).min(10));
             true
         });
     }

@@ -35,6 +35,8 @@ pub(super) const CREATE: u16 = 0x400;
 pub(super) struct Batch {
     bytes: Vec<u8>,
     count: usize,
+    /// Requests whose failure is none, by their place.
+    optional: Vec<usize>,
 }
 
 impl Batch {
@@ -62,6 +64,11 @@ impl Batch {
         });
         let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
         patch(&mut self.bytes, start, &length.to_ne_bytes());
+    }
+
+    /// What the last request asks for is not there on every kernel, and can be done without.
+    pub(super) fn last_may_fail(&mut self) {
+        self.optional.extend(self.count.checked_sub(1));
     }
 }
 
@@ -150,6 +157,15 @@ pub(super) fn neighbour_header(index: u32) -> [u8; 12] {
     h
 }
 
+/// `struct rtmsg` for an IPv4 route to one address that is right behind the link.
+pub(super) const HOST_ROUTE_HEADER: [u8; 12] = {
+    const MAIN: u8 = 254;
+    const BOOT: u8 = 3;
+    const LINK: u8 = 253;
+    const UNICAST: u8 = 1;
+    [2, 32, 0, 0, MAIN, BOOT, LINK, UNICAST, 0, 0, 0, 0]
+};
+
 /// `struct rtmsg` for an IPv4 default route whose gateway needs no route of its own (`onlink`).
 pub(super) const DEFAULT_ROUTE_HEADER: [u8; 12] = {
     const MAIN: u8 = 254;
@@ -195,7 +211,11 @@ impl Socket {
 
     /// Sends a batch and reports the first failure.
     pub(super) fn run_all(&self, batch: &Batch) -> io::Result<()> {
-        self.run(batch)?.into_iter().collect()
+        let results = self.run(batch)?.into_iter().enumerate();
+        results
+            .filter(|(place, _)| !batch.optional.contains(place))
+            .map(|(_, result)| result)
+            .collect()
     }
 
     /// Asks for everything of a kind and hands each answer's body (without the netlink header) to `each`.

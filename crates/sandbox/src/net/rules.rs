@@ -2,22 +2,21 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use super::{Bridge, NetError, NetworkConfig, Subnet};
+use super::{NetError, NetworkConfig, Subnet};
 
-/// The whole rule set of this network. It begins by deleting what is there, so that the kernel swaps old for new in one step.
+/// The whole rule set of this network. It begins by deleting what is there, so that the kernel swaps old for new in one step. It says
+/// nothing of single instances: their links are known by the beginning of their names.
 pub(super) fn script(
     config: &NetworkConfig,
     subnet: Subnet,
-    bridges: &[Bridge],
-    with_bridge_family: bool,
+    gateway: Ipv4Addr,
+    check_senders: bool,
 ) -> String {
     let name = &config.name;
-    let links: Vec<String> = bridges.iter().map(|b| format!("\"{}\"", b.link)).collect();
-    let links = links.join(", ");
-    let gateways: Vec<String> = bridges.iter().map(|b| b.gateway().to_string()).collect();
-    let gateways = gateways.join(", ");
+    let links = format!("\"{name}-*\"");
     let mut ports: Vec<u16> = config.allow_host_ports.clone();
     ports.extend(config.dns_port);
     ports.extend(config.metadata_port);
@@ -27,49 +26,55 @@ pub(super) fn script(
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     let ports = ports.join(", ");
     let mut redirects = String::new();
+    let mut redirect = |from: &str, to: u16| {
+        let _ = writeln!(
+            redirects,
+            "    iifname {links} ip daddr {from} dnat ip to {gateway}:{to}"
+        );
+    };
     if let Some(port) = config.dns_port.filter(|p| *p != 53) {
-        let _ = writeln!(
-            redirects,
-            "    iifname {{ {links} }} ip daddr {{ {gateways} }} udp dport 53 redirect to :{port}"
-        );
-        let _ = writeln!(
-            redirects,
-            "    iifname {{ {links} }} ip daddr {{ {gateways} }} tcp dport 53 redirect to :{port}"
-        );
+        redirect(&format!("{gateway} udp dport 53"), port);
+        redirect(&format!("{gateway} tcp dport 53"), port);
     }
     if let Some(port) = config.metadata_port {
-        let _ = writeln!(
-            redirects,
-            "    iifname {{ {links} }} ip daddr 169.254.169.254 tcp dport 80 redirect to :{port}"
-        );
+        redirect("169.254.169.254 tcp dport 80", port);
     }
+    // An instance may only send from its own address: the one whose route leads back where the packet came from.
+    let spoofed = if check_senders {
+        format!("\n    iifname {links} fib saddr . iif oif missing drop")
+    } else {
+        String::new()
+    };
+    let udp_dns = config.dns_port.map_or_else(String::new, |p| {
+        format!("ip daddr {gateway} udp dport {p} accept\n    ")
+    });
 
     // Order matters in `outward`: answers first (most packets), then what is never allowed, then the world.
-    let mut text = format!(
+    format!(
         "table inet {name}
 delete table inet {name}
 table inet {name} {{
   chain spoofed {{
     type filter hook prerouting priority raw; policy accept;
-    iifname {{ {links} }} ip saddr != {subnet} drop
-    iifname {{ {links} }} meta nfproto ipv6 drop
+    iifname {links} meta nfproto ipv6 drop
+    iifname {links} ip saddr != {subnet} drop{spoofed}
   }}
   chain to_host {{
     type filter hook input priority filter; policy accept;
-    iifname != {{ {links} }} accept
+    iifname != {links} accept
     ct state established,related accept
-    ip daddr {{ {gateways} }} tcp dport {{ {ports} }} accept
-    ip daddr {{ {gateways} }} udp dport 53 accept
-    {udp_dns}ip daddr {{ {gateways} }} icmp type echo-request accept
+    ip daddr {gateway} tcp dport {{ {ports} }} accept
+    ip daddr {gateway} udp dport 53 accept
+    {udp_dns}ip daddr {gateway} icmp type echo-request accept
     reject with icmpx type admin-prohibited
   }}
   chain outward {{
     type filter hook forward priority filter; policy accept;
-    iifname {{ {links} }} oifname {{ {links} }} reject with icmpx type admin-prohibited
-    iifname {{ {links} }} ct state established,related accept
-    oifname {{ {links} }} ct state established,related accept
-    oifname {{ {links} }} drop
-    iifname != {{ {links} }} accept
+    iifname {links} oifname {links} reject with icmpx type admin-prohibited
+    iifname {links} ct state established,related accept
+    oifname {links} ct state established,related accept
+    oifname {links} drop
+    iifname != {links} accept
     ip daddr {{ 169.254.0.0/16, 127.0.0.0/8, 224.0.0.0/4, {subnet} }} reject with icmpx type admin-prohibited
     tcp flags syn tcp option maxseg size set rt mtu
     accept
@@ -79,62 +84,17 @@ table inet {name} {{
 {redirects}  }}
   chain masked {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {subnet} oifname != {{ {links} }} masquerade
+    ip saddr {subnet} oifname != {links} masquerade
   }}
-}}
-",
-        udp_dns = config.dns_port.map_or_else(String::new, |p| format!("ip daddr {{ {gateways} }} udp dport {p} accept\n    ")),
-    );
-    if with_bridge_family {
-        text.push_str(&bridge_table(name, bridges));
-    }
-    text
-}
-
-/// An instance may only send from its own address. Which address belongs to which port is fixed by the port's name, so the list is
-/// written once per bridge and no attach ever touches the rules.
-fn bridge_table(name: &str, bridges: &[Bridge]) -> String {
-    let (mut owners, mut ours) = (String::new(), String::new());
-    for bridge in bridges {
-        // By name and not by `ibrname`, for which many kernels have no module.
-        let _ = writeln!(ours, "    iifname \"{}-*\" jump owned", bridge.link);
-        for host in bridge.hosts() {
-            let _ = write!(
-                owners,
-                "\"{}\" . {},",
-                bridge.port(host),
-                bridge.network.nth(host)
-            );
-        }
-    }
-    format!(
-        "table bridge {name}
-delete table bridge {name}
-table bridge {name} {{
-  set owners {{
-    type ifname . ipv4_addr
-    elements = {{ {owners} }}
-  }}
-  chain owned {{
-    ether type ip iifname . ip saddr @owners accept
-    ether type arp iifname . arp saddr ip @owners accept
-    drop
-  }}
-  chain spoofed {{
-    type filter hook prerouting priority -300; policy accept;
-{ours}  }}
 }}
 "
     )
 }
 
-/// Removes what [`script`] made. One transaction; tables that are not there are made first, so that deleting cannot fail.
-pub(super) fn removal(name: &str, with_bridge_family: bool) -> String {
-    let mut text = format!("table inet {name}\ndelete table inet {name}\n");
-    if with_bridge_family {
-        let _ = write!(text, "table bridge {name}\ndelete table bridge {name}\n");
-    }
-    text
+/// Removes what [`script`] made. One transaction; a table that is not there is made first, so that
+/// deleting cannot fail.
+pub(super) fn removal(name: &str) -> String {
+    format!("table inet {name}\ndelete table inet {name}\n")
 }
 
 /// Has the `nft` program carry out a script, all of it or nothing.
@@ -159,7 +119,7 @@ pub(super) fn apply(script: &str) -> Result<(), NetError> {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr);
-    // nft quotes the whole offending line, which can be the list of a thousand owners.
+    // nft quotes the whole offending line.
     let message: Vec<String> = message
         .lines()
         .take(4)

@@ -3,21 +3,25 @@
 use super::*;
 
 #[test]
-fn a_subnet_is_divided_among_bridges_of_at_most_1021_instances() {
-    let subnet: Subnet = "10.213.0.0/16".parse().unwrap();
-    let (first, second) = (
-        Bridge::new("lauf", 0, subnet),
-        Bridge::new("lauf", 1, subnet),
-    );
-    assert_eq!(first.network.to_string(), "10.213.0.0/22");
-    assert_eq!(second.network.to_string(), "10.213.4.0/22");
-    assert_eq!(second.gateway(), Ipv4Addr::new(10, 213, 4, 1));
-    assert_eq!(first.hosts().len(), 1021);
-    assert_eq!(first.free.len(), 1021);
-    let small = Bridge::new("lauf", 0, "192.168.7.0/29".parse().unwrap());
-    assert_eq!(small.hosts().len(), 5, "six addresses less the gateway");
-    let last = Bridge::new("lauflauf", 63, subnet);
-    assert!(last.port(1022).len() <= 15, "IFNAMSIZ");
+fn addresses_are_given_out_in_turn_and_the_longest_out_of_use_comes_back_first() {
+    let mut free = Free::of("192.168.7.0/29".parse().unwrap());
+    assert_eq!(free.len(), 5, "eight less network, gateway and broadcast");
+    let all: Vec<_> = std::iter::from_fn(|| free.take()).collect();
+    assert_eq!(all, [2, 3, 4, 5, 6]);
+    free.used.extend([4, 2]);
+    assert_eq!(free.take(), Some(4));
+    assert_eq!(Free::of("10.213.0.0/16".parse().unwrap()).len(), 65_533);
+}
+
+#[test]
+fn links_have_names_and_numbers_the_kernel_takes() {
+    let gateway = Ipv4Addr::new(10, 213, 0, 1);
+    let lease = |name: &str, number| Lease::new(name, group(name), gateway, gateway, number);
+    let last = lease("lauflauf", 65_534);
+    assert!(last.port().len() <= 15, "IFNAMSIZ");
+    assert!(i32::try_from(last.index()).is_ok());
+    assert_ne!(last.index(), lease("lauflauf", 65_533).index());
+    assert_ne!(last.index(), lease("laufmauf", 65_534).index());
 }
 
 #[test]

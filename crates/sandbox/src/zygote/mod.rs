@@ -1,8 +1,8 @@
 //! A zygote: a process that has everything of a container but the image and the command.
 //!
-//! The keeper forks it ahead of time ([`spawn`]). It takes its namespaces, its cgroup, its `/proc`, `/dev` and `/sys`
-//! ([`prepare`]), says that it is ready and waits on a socket. When a spec comes, it mounts the image ([`rootfs`]), gives up all
-//! power ([`confine`]) and becomes the command ([`exec`]). The socket closes by itself at `execve`, which is how the keeper
+//! The keeper forks it ahead of time ([`spawn`]). It takes its namespaces, its cgroup, its network, its `/proc`, `/dev` and `/sys`,
+//! lets go of the host's files ([`prepare`]), says that it is ready and waits on a socket. When a spec comes, it mounts the image
+//! ([`rootfs`]), gives up all power ([`confine`]) and becomes the command ([`exec`]). The socket closes by itself at `execve`, which is how the keeper
 //! learns of success; everything else is said on it in [`Says`].
 //!
 //! Everything here but [`spawn`] runs in the child, which has one thread and its own copy of the keeper's small memory, so
@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Limits};
+use crate::net::Lease;
 use crate::protocol::FailReason;
 use crate::seccomp::CompiledFilter;
 use crate::spec::ContainerSpec;
@@ -40,6 +41,8 @@ pub(crate) const FIRST_FREE: RawFd = 6;
 pub(crate) enum Says {
     /// It has its own descriptor table now; the slots may be used for the next one.
     Unshared,
+    /// The address it was given belongs to somebody who has not quite left; it waits for another.
+    AddressInUse,
     /// It waits for a spec.
     Ready,
     /// A foreign runtime has made the container; from here on, this is its first process.
@@ -56,6 +59,15 @@ pub(crate) enum Says {
     },
     /// It cannot go on, and ends.
     Failed(Failure),
+}
+
+/// What the keeper tells a zygote.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// Another address than that it began with.
+    Address(Lease),
+    /// What to become.
+    Spec(Box<ContainerSpec>),
 }
 
 /// Why a start failed, as it goes over the wires.
@@ -99,6 +111,19 @@ pub(crate) struct Template {
     pub(crate) cgroup_mounts: Vec<CgroupMount>,
     /// The foreign runtime, when there is one.
     pub(crate) oci: Option<OciRuntime>,
+    /// Below which directories image layers are.
+    pub(crate) layer_dirs: Vec<PathBuf>,
+}
+
+/// What one zygote is made with.
+#[derive(Debug)]
+pub(crate) struct Making<'a> {
+    /// Its group.
+    pub(crate) cgroup: &'a Cgroup,
+    /// Its address, when there is egress.
+    pub(crate) lease: Option<&'a Lease>,
+    /// The limits that its spec will probably have: set before it comes, and set again only where it has others.
+    pub(crate) usual: Limits,
 }
 
 pub(crate) use mounts::{
@@ -147,7 +172,7 @@ pub(crate) fn clear_slots() -> io::Result<()> {
 /// When the process, its pipes or its socket cannot be made.
 pub(crate) fn spawn(
     template: &Template,
-    cgroup: &Cgroup,
+    making: &Making<'_>,
     group_dirs_fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<Spawned> {
     let (control, theirs) = UnixStream::pair()?;
@@ -181,7 +206,7 @@ pub(crate) fn spawn(
         }),
         Cloned::Child => {
             let ended =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(template, cgroup)));
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(template, making)));
             sys::exit_now(if ended.is_ok() { 125 } else { 126 })
         }
     }
@@ -206,15 +231,15 @@ impl Channel {
         self.writer.flush(&self.socket).map(drop)
     }
 
-    /// Waits for the spec. The end of the stream means that the keeper is gone or does not need us.
-    fn spec(&mut self) -> ContainerSpec {
+    /// Waits for what the keeper has to tell. The end of the stream means that the keeper is gone or does not need us.
+    fn hear(&mut self) -> Told {
         loop {
             match self
                 .reader
                 .next_frame()
                 .and_then(|frame| frame.map(|f| f.decode()).transpose())
             {
-                Ok(Some(spec)) => return spec,
+                Ok(Some(told)) => return told,
                 Ok(None) => {}
                 Err(_) => sys::exit_now(125),
             }
@@ -223,6 +248,22 @@ impl Channel {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => sys::exit_now(125),
                 Ok(_) | Err(_) => {}
             }
+        }
+    }
+
+    fn spec(&mut self) -> Box<ContainerSpec> {
+        match self.hear() {
+            Told::Spec(spec) => spec,
+            Told::Address(_) => sys::exit_now(125),
+        }
+    }
+
+    /// Another address in the place of one that is in use.
+    fn address(&mut self) -> io::Result<Lease> {
+        self.say(&Says::AddressInUse)?;
+        match self.hear() {
+            Told::Address(lease) => Ok(lease),
+            Told::Spec(_) => sys::exit_now(125),
         }
     }
 
@@ -241,10 +282,12 @@ impl Channel {
 }
 
 /// The life of a zygote. Returns only when it failed, after saying so.
-fn live(template: &Template, cgroup: &Cgroup) {
+fn live(template: &Template, making: &Making<'_>) {
     if sys::keep_only_below(FIRST_FREE).is_err() {
         sys::exit_now(125);
     }
+    // Modes are as they are given; the command gets the usual mask back.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let [socket, out, err] = SLOTS.map(sys::own_slot);
     let mut channel = Channel {
         socket: UnixStream::from(socket),
@@ -252,8 +295,8 @@ fn live(template: &Template, cgroup: &Cgroup) {
         writer: FrameWriter::default(),
     };
     let result = match &template.oci {
-        None => become_container(template, cgroup, &mut channel, &out, &err),
-        Some(runtime) => call_runtime(template, runtime, cgroup, &mut channel, [&out, &err]),
+        None => become_container(template, making, &mut channel, &out, &err),
+        Some(runtime) => call_runtime(template, runtime, making, &mut channel, [&out, &err]),
     };
     let Err(failure) = result;
     // The keeper may be gone; there is nobody else to tell.
@@ -265,7 +308,7 @@ enum Never {}
 fn call_runtime(
     template: &Template,
     runtime: &OciRuntime,
-    cgroup: &Cgroup,
+    making: &Making<'_>,
     channel: &mut Channel,
     outputs: [&OwnedFd; 2],
 ) -> Result<Never, Failure> {
@@ -274,17 +317,18 @@ fn call_runtime(
         .say(&Says::Unshared)
         .step(host, "answer the keeper")?;
     sys::close_on_exec_from(3).step(host, "mark descriptors")?;
-    oci::prepare(template, runtime, cgroup)?;
+    oci::prepare(template, runtime, making, channel)?;
     channel.say(&Says::Ready).step(host, "answer the keeper")?;
     let spec = channel.spec();
     sys::reset_signals();
-    oci::start(template, runtime, cgroup, &spec, channel, outputs)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    oci::start(template, runtime, making.cgroup, &spec, channel, outputs)?;
     sys::exit_now(0)
 }
 
 fn become_container(
     template: &Template,
-    cgroup: &Cgroup,
+    making: &Making<'_>,
     channel: &mut Channel,
     out: &OwnedFd,
     err: &OwnedFd,
@@ -293,14 +337,17 @@ fn become_container(
     channel
         .say(&Says::Unshared)
         .step(host, "answer the keeper")?;
-    let prepared = prepare::prepare(template, cgroup)?;
+    sys::reset_signals();
+    let mut prepared = prepare::prepare(template, making, channel)?;
     channel.say(&Says::Ready).step(host, "answer the keeper")?;
     let spec = channel.spec();
 
     let begun = crate::clock::monotonic();
-    let root = rootfs::assemble(template, &spec)?;
-    rootfs::write_files(&root, template.uid_base, &spec)?;
-    rootfs::enter(template, root)?;
+    let limiter = &mut prepared.limiter;
+    limiter.set(&spec.limits()).step(host, "set the limits")?;
+    rootfs::assemble(&prepared.stage, template.uid_base, &spec)?;
+    let root = rootfs::open(&prepared.stage)?;
+    rootfs::enter(&prepared.stage, template.uid_base, root)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).step(host, "set the host name")?;
     rootfs::make_working_directory(template.uid_base, &spec)?;
     let mounted = crate::clock::monotonic();
@@ -315,7 +362,6 @@ fn become_container(
         .step(host, "put the standard input in place")?;
     sys::close_on_exec_from(3).step(host, "mark descriptors")?;
     let command = exec::Command::new(&spec)?;
-    sys::reset_signals();
     confine::enter_user(&prepared, &spec)?;
     if !channel.keeper_lives() {
         sys::exit_now(0);

@@ -148,9 +148,8 @@ pub(crate) fn bind(from: &Path, at: &Path) -> io::Result<()> {
     Ok(mount_bind(from, at)?)
 }
 
-/// Binds `from` to `at`, read-only.
-pub(crate) fn bind_read_only(from: &Path, at: &Path) -> io::Result<()> {
-    mount_bind(from, at)?;
+/// Makes a bind mount read-only.
+pub(crate) fn read_only(at: &Path) -> io::Result<()> {
     let flags = MountFlags::BIND
         | MountFlags::RDONLY
         | MountFlags::NOSUID

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 
 use super::mounts::mount_new;
 use super::prepare::{MASKED, NO_EXEC, READ_ONLY, give_to_user, make_dir, network};
-use super::{Channel, Failure, Says, Step, Template, confine, exec, rootfs};
+use super::rootfs::Stage;
+use super::{Channel, Failure, Making, Says, Step, Template, confine, exec, rootfs};
 use crate::cgroup::Cgroup;
 use crate::protocol::FailReason;
 use crate::protocol::FailReason::{BadCwd, CommandNotFound, Host, Mount, NotExecutable};
 use crate::seccomp;
 use crate::spec::{ContainerSpec, ID_COUNT};
-use crate::sys;
 
 /// What the keeper decides once about a foreign runtime.
 #[derive(Debug, Clone)]
@@ -78,16 +78,17 @@ pub(crate) fn stage_outside(avoid: &[PathBuf]) -> Result<PathBuf, String> {
 pub(super) fn prepare(
     template: &Template,
     runtime: &OciRuntime,
-    cgroup: &Cgroup,
+    making: &Making<'_>,
+    channel: &mut Channel,
 ) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step(Host, "tie life to the keeper's")?;
     if runtime.ignores_cgroups() {
+        let cgroup = making.cgroup;
         cgroup.enter_self().step(Host, "enter the cgroup")?;
         cgroup.enter_unified_self().step(Host, "enter the cgroup")?;
     }
-    sys::new_namespaces(libc::CLONE_NEWNET).step(Host, "make a network namespace")?;
-    network().step(Host, "set up the loopback interface")?;
+    network(making, channel, 0)?;
     let stage = &template.stage;
     mount_new(
         "tmpfs",
@@ -126,9 +127,17 @@ pub(super) fn start(
     [out, err]: [&OwnedFd; 2],
 ) -> Result<(), Failure> {
     let begun = crate::clock::monotonic();
+    cgroup
+        .set_limits(&spec.limits())
+        .step(Host, "set the limits")?;
     let stage = &template.stage;
-    let root = rootfs::assemble(template, spec)?;
-    rootfs::write_files(&root, template.uid_base, spec)?;
+    let image = Stage {
+        at: stage.clone(),
+        images: None,
+        // As nobody asks for: its size is not set yet.
+        memory_bytes: u64::MAX,
+    };
+    rootfs::assemble(&image, template.uid_base, spec)?;
     for fd in [out, err] {
         give_to_user(fd, template.uid_base, spec).step(Host, "hand over the output pipes")?;
     }
@@ -261,8 +270,9 @@ fn config(
     if spec.memory_bytes > 0 {
         resources["memory"] = json!({ "limit": spec.memory_bytes, "swap": spec.memory_bytes });
     }
-    if spec.cpu_millis > 0 {
-        resources["cpu"] = json!({ "quota": u64::from(spec.cpu_millis) * 100, "period": 100_000 });
+    let cpu_millis = spec.limits().cpu_millis;
+    if cpu_millis > 0 {
+        resources["cpu"] = json!({ "quota": u64::from(cpu_millis) * 100, "period": 100_000 });
     }
     if spec.pids_max > 0 {
         resources["pids"] = json!({ "limit": spec.pids_max });

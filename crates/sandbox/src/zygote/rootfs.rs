@@ -5,48 +5,83 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Component, Path};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, mkdirat, openat2,
     unlinkat,
 };
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount,
 };
 
-use super::{Failure, Step, Template};
+use super::prepare::make_dir;
+use super::{Failure, Step};
 use crate::protocol::FailReason::{BadCwd, Host, Mount};
 use crate::spec::ContainerSpec;
 
 const IN_IMAGE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// Mounts the overlay at `stage/root` and opens it.
-pub(super) fn assemble(template: &Template, spec: &ContainerSpec) -> Result<OwnedFd, Failure> {
-    let stage = &template.stage;
-    size_writable_layer(stage, spec.memory_bytes).step(Host, "size the writable layer")?;
-    if let Some(top) = spec.layers.last() {
-        // The root directory of the container has the attributes of the uppermost layer's.
-        let meta = std::fs::metadata(top).step(Mount, &format!("image layer {}", top.display()))?;
-        let upper = stage.join("upper");
-        rustix::fs::chown(
-            &upper,
-            Some(Uid::from_raw(meta.uid())),
-            Some(Gid::from_raw(meta.gid())),
-        )
-        .step(Mount, "own the root directory")?;
-        rustix::fs::chmod(&upper, Mode::from_raw_mode(meta.mode() & 0o7777))
-            .step(Mount, "set the mode of the root directory")?;
+/// Where an image is mounted.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// A tmpfs with the folders `upper`, `work`, `root`, `layers` and `empty`.
+    pub(super) at: PathBuf,
+    /// Where the folders of layers are found, by what the host calls them; `None` where the host's tree still is.
+    pub(super) images: Option<Vec<(PathBuf, PathBuf)>>,
+    /// The memory limit that it is sized for.
+    pub(super) memory_bytes: u64,
+}
+
+impl Stage {
+    /// The path of a layer as we see it.
+    fn layer(&self, path: &Path) -> Result<PathBuf, Failure> {
+        let Some(images) = &self.images else {
+            return Ok(path.to_owned());
+        };
+        let mut found = images.iter();
+        let found = found.find_map(|(host, here)| Some(here.join(path.strip_prefix(host).ok()?)));
+        found.ok_or_else(|| {
+            let text = format!(
+                "image layer {}: not in a folder of layers that the keeper knows",
+                path.display()
+            );
+            Failure::new(Mount, text)
+        })
     }
-    mount_overlay(stage, spec).step(
+}
+
+/// Mounts the overlay at `root`, with the files of the spec in it.
+pub(super) fn assemble(stage: &Stage, base: u32, spec: &ContainerSpec) -> Result<(), Failure> {
+    if spec.memory_bytes != stage.memory_bytes {
+        size_writable_layer(&stage.at, spec.memory_bytes).step(Host, "size the writable layer")?;
+    }
+    let paths = spec.layers.iter().map(|path| stage.layer(path));
+    let layers: Vec<PathBuf> = paths.collect::<Result<_, _>>()?;
+    if let Some((top, name)) = layers.last().zip(spec.layers.last()) {
+        // The root directory of the container has the attributes of the uppermost layer's.
+        let meta =
+            std::fs::metadata(top).step(Mount, &format!("image layer {}", name.display()))?;
+        take_after(&stage.at.join("upper"), &meta).step(Mount, "own the root directory")?;
+    }
+    let written = write_files_below(stage, &layers, base, spec).step(Mount, "write to /etc")?;
+    mount_overlay(&stage.at, &layers).step(
         Mount,
         &format!("mount the image's {} layers", spec.layers.len()),
     )?;
+    if written {
+        return Ok(());
+    }
+    write_files(&open(stage)?, base, spec)
+}
+
+/// Opens what [`assemble`] has mounted.
+pub(super) fn open(stage: &Stage) -> Result<OwnedFd, Failure> {
     let open = openat2(
         CWD,
-        stage.join("root"),
+        stage.at.join("root"),
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::NO_SYMLINKS,
@@ -54,17 +89,34 @@ pub(super) fn assemble(template: &Template, spec: &ContainerSpec) -> Result<Owne
     open.step(Mount, "open the image")
 }
 
-fn size_writable_layer(stage: &Path, memory_bytes: u64) -> io::Result<()> {
+/// Gives a directory owner and mode of another.
+fn take_after(dir: &Path, meta: &std::fs::Metadata) -> io::Result<()> {
+    rustix::fs::chown(
+        dir,
+        Some(Uid::from_raw(meta.uid())),
+        Some(Gid::from_raw(meta.gid())),
+    )?;
+    Ok(rustix::fs::chmod(
+        dir,
+        Mode::from_raw_mode(meta.mode() & 0o7777),
+    )?)
+}
+
+/// The options of the tmpfs that is the writable layer.
+pub(super) fn size_options(memory_bytes: u64) -> String {
     // A file costs at least about a kilobyte of kernel memory, so this many is more than the limit can hold anyway.
-    let data = if memory_bytes == 0 {
+    if memory_bytes == 0 {
         "size=50%".to_owned()
     } else {
         format!(
             "size={memory_bytes},nr_inodes={}",
             (memory_bytes / 1024).max(1024)
         )
-    };
-    let data = std::ffi::CString::new(data)?;
+    }
+}
+
+fn size_writable_layer(stage: &Path, memory_bytes: u64) -> io::Result<()> {
+    let data = std::ffi::CString::new(size_options(memory_bytes))?;
     Ok(mount_remount(
         stage,
         MountFlags::NOSUID | MountFlags::NODEV,
@@ -74,10 +126,10 @@ fn size_writable_layer(stage: &Path, memory_bytes: u64) -> io::Result<()> {
 
 /// Layers are named by short links next to the working directory, because the kernel's options are short: 256 bytes for one
 /// value, a page for all of them on kernels before 6.5.
-fn mount_overlay(stage: &Path, spec: &ContainerSpec) -> io::Result<()> {
+fn mount_overlay(stage: &Path, layers: &[PathBuf]) -> io::Result<()> {
     let links = stage.join("layers");
-    let mut names = Vec::with_capacity(spec.layers.len());
-    for (number, layer) in spec.layers.iter().enumerate() {
+    let mut names = Vec::with_capacity(layers.len());
+    for (number, layer) in layers.iter().enumerate() {
         let name = number.to_string();
         symlink(layer, links.join(&name))?;
         names.push(name);
@@ -144,7 +196,7 @@ fn directory(root: &OwnedFd, path: &str, base: u32, extra: ResolveFlags) -> io::
         found => return Ok(found?),
     }
     let mut at = openat2(root, "/", flags, Mode::empty(), IN_IMAGE)?;
-    let mut walked = std::path::PathBuf::from("/");
+    let mut walked = PathBuf::from("/");
     for part in Path::new(path).components() {
         let Component::Normal(name) = part else {
             continue;
@@ -166,20 +218,64 @@ fn directory(root: &OwnedFd, path: &str, base: u32, extra: ResolveFlags) -> io::
     Ok(at)
 }
 
-/// Writes `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf` into the writable layer.
-pub(super) fn write_files(root: &OwnedFd, base: u32, spec: &ContainerSpec) -> Result<(), Failure> {
-    let hostname = format!("{}\n", spec.hostname);
+/// What `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf` shall hold.
+fn files(spec: &ContainerSpec) -> impl Iterator<Item = (&'static str, String)> {
     let files = [
-        ("hostname", Some(hostname.as_str())),
-        ("hosts", spec.hosts.as_deref()),
-        ("resolv.conf", spec.resolv_conf.as_deref()),
+        ("hostname", Some(format!("{}\n", spec.hostname))),
+        ("hosts", spec.hosts.clone()),
+        ("resolv.conf", spec.resolv_conf.clone()),
     ];
+    files
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)))
+}
+
+/// Writes the files of the spec into the writable layer before it is one: in an overlay, each would first copy its folder up.
+/// `false` when the image's `/etc` is something else than a folder, so that the image has to be looked at as a whole.
+fn write_files_below(
+    stage: &Stage,
+    layers: &[PathBuf],
+    base: u32,
+    spec: &ContainerSpec,
+) -> io::Result<bool> {
+    let etc = stage.at.join("upper/etc");
+    let mut like = None;
+    for layer in layers.iter().rev() {
+        match std::fs::symlink_metadata(layer.join("etc")) {
+            Ok(meta) if meta.is_dir() => {
+                like = Some(meta);
+                break;
+            }
+            // Hidden here, whatever is below. The kernel stops at the same place.
+            Ok(meta) if meta.file_type().is_char_device() && meta.rdev() == 0 => break,
+            Ok(_) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    make_dir(&etc, 0o755, base)?;
+    if let Some(meta) = like {
+        take_after(&etc, &meta)?;
+    }
+    let dir = openat2(
+        CWD,
+        &etc,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS,
+    )?;
+    for (name, text) in files(spec) {
+        make_file(&dir, name, &text, base)?;
+    }
+    Ok(true)
+}
+
+/// Writes the files of the spec into the image as it is mounted.
+fn write_files(root: &OwnedFd, base: u32, spec: &ContainerSpec) -> Result<(), Failure> {
     let etc = directory(root, "/etc", base, ResolveFlags::empty())
         .step(Mount, "make /etc in the image")?;
-    for (name, text) in files {
-        if let Some(text) = text {
-            replace_file(&etc, name, text, base).step(Mount, &format!("write /etc/{name}"))?;
-        }
+    for (name, text) in files(spec) {
+        replace_file(&etc, name, &text, base).step(Mount, &format!("write /etc/{name}"))?;
     }
     Ok(())
 }
@@ -189,6 +285,10 @@ fn replace_file(dir: &OwnedFd, name: &str, text: &str, base: u32) -> io::Result<
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
+    make_file(dir, name, text, base)
+}
+
+fn make_file(dir: &OwnedFd, name: &str, text: &str, base: u32) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat2(
         dir,
@@ -202,20 +302,19 @@ fn replace_file(dir: &OwnedFd, name: &str, text: &str, base: u32) -> io::Result<
     io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes())
 }
 
-/// Moves `/proc`, `/dev` and `/sys` into the image and makes it the root; the host's tree is gone afterwards.
-pub(super) fn enter(template: &Template, root: OwnedFd) -> Result<(), Failure> {
+/// Moves `/proc`, `/dev` and `/sys` into the image, and the image over the stage.
+///
+/// What is below afterwards (the writable layer and the layers) is out of reach: the way down from a root leads nowhere, only who has
+/// power over the mount namespace, which is the host's, can take off what is on top, and nothing is left open. A `pivot_root` would
+/// come to the same, and cost a look at every process of the host and a grace period of the kernel.
+pub(super) fn enter(stage: &Stage, base: u32, root: OwnedFd) -> Result<(), Failure> {
     for name in ["proc", "dev", "sys"] {
-        let what = format!("mount /{name} (it must be a directory in the image, not a link)");
-        let target = directory(
-            &root,
-            &format!("/{name}"),
-            template.uid_base,
-            ResolveFlags::NO_SYMLINKS,
-        )
-        .step(Mount, &what)?;
+        let what = format!("mount /{name}");
+        let target = directory(&root, &format!("/{name}"), base, ResolveFlags::NO_SYMLINKS)
+            .step(Mount, &what)?;
         move_mount(
             CWD,
-            template.stage.join(name),
+            stage.at.join(name),
             target.as_fd(),
             "",
             MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
@@ -223,12 +322,16 @@ pub(super) fn enter(template: &Template, root: OwnedFd) -> Result<(), Failure> {
         .step(Mount, &what)?;
     }
     rustix::process::fchdir(&root).step(Mount, "enter the image")?;
-    drop(root);
-    // The old root ends up on top of the new one, where it is taken off.
-    rustix::process::pivot_root(".", ".").step(Mount, "make the image the root")?;
-    unmount(".", UnmountFlags::DETACH).step(Mount, "let go of the host's tree")?;
-    rustix::process::chdir("/").step(Mount, "enter the image")?;
-    Ok(())
+    move_mount(
+        root.as_fd(),
+        "",
+        CWD,
+        "/",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step(Mount, "make the image the root")?;
+    rustix::process::chroot(".").step(Mount, "make the image the root")?;
+    rustix::process::chdir("/").step(Mount, "enter the image")
 }
 
 /// Makes the working directory when the image lacks it, as container runtimes do.

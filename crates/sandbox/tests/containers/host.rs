@@ -118,12 +118,14 @@ pub fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// The network namespaces of all processes.
-pub fn network_namespaces() -> BTreeSet<String> {
+/// The network namespaces of all processes in cgroups of this name.
+pub fn network_namespaces(name: &str) -> BTreeSet<String> {
     let of = |entry: fs::DirEntry| {
-        fs::read_link(entry.path().join("ns/net"))
-            .ok()
-            .map(|l| l.to_string_lossy().into_owned())
+        let groups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let link = fs::read_link(entry.path().join("ns/net")).ok()?;
+        groups
+            .contains(name)
+            .then(|| link.to_string_lossy().into_owned())
     };
     fs::read_dir("/proc")
         .unwrap()

@@ -82,6 +82,20 @@ pub(crate) struct DeployArgs {
     /// Memory of an instance, such as 512Mi or 2Gi
     #[arg(long, value_name = "SIZE", help_heading = "Resources and scaling")]
     memory: Option<String>,
+    /// More CPU while an instance starts and ten seconds longer; new services have it
+    #[arg(
+        long,
+        help_heading = "Resources and scaling",
+        overrides_with = "no_cpu_boost"
+    )]
+    cpu_boost: bool,
+    /// No more CPU than ever while an instance starts
+    #[arg(
+        long,
+        help_heading = "Resources and scaling",
+        overrides_with = "cpu_boost"
+    )]
+    no_cpu_boost: bool,
     /// Requests that one instance serves at the same time
     #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
     concurrency: Option<u32>,
@@ -161,6 +175,7 @@ pub(super) struct Change {
     pub(super) http2: Option<bool>,
     pub(super) cpu: Option<String>,
     pub(super) memory: Option<String>,
+    pub(super) cpu_boost: Option<bool>,
     pub(super) concurrency: Option<u32>,
     pub(super) timeout_seconds: Option<u64>,
     pub(super) min_instances: Option<u32>,
@@ -176,11 +191,7 @@ pub(super) struct Change {
 impl DeployArgs {
     /// Whether everybody shall be let in, or nobody without a token; `None` leaves it.
     pub(super) fn open(&self) -> Option<bool> {
-        match (self.allow_unauthenticated, self.no_allow_unauthenticated) {
-            (true, _) => Some(true),
-            (_, true) => Some(false),
-            _ => None,
-        }
+        either(self.allow_unauthenticated, self.no_allow_unauthenticated)
     }
 
     /// What the arguments mean.
@@ -204,13 +215,10 @@ impl DeployArgs {
             args: words("--args", &self.args)?,
             working_dir: self.working_dir.clone(),
             port: self.port,
-            http2: match (self.use_http2, self.no_use_http2) {
-                (true, _) => Some(true),
-                (_, true) => Some(false),
-                _ => None,
-            },
+            http2: either(self.use_http2, self.no_use_http2),
             cpu: self.cpu.clone(),
             memory: self.memory.clone(),
+            cpu_boost: either(self.cpu_boost, self.no_cpu_boost),
             concurrency: self.concurrency,
             timeout_seconds: self.timeout.as_deref().map(seconds).transpose()?,
             min_instances: self.min_instances,
@@ -223,6 +231,11 @@ impl DeployArgs {
             tag: self.tag.clone(),
         })
     }
+}
+
+/// What a pair of opposite options says; `None` when neither was given.
+fn either(yes: bool, no: bool) -> Option<bool> {
+    (yes || no).then_some(yes)
 }
 
 /// Reads `300`, `300s`, `5m` or `1h`.

@@ -13,6 +13,7 @@ const NONCE: &str = "client.knative.dev/nonce";
 const DESCRIPTION: &str = "run.googleapis.com/description";
 const MIN: &str = "autoscaling.knative.dev/minScale";
 const MAX: &str = "autoscaling.knative.dev/maxScale";
+const BOOST: &str = "run.googleapis.com/startup-cpu-boost";
 
 /// A service that does not exist yet.
 ///
@@ -37,6 +38,9 @@ pub(super) fn created(name: &str, project: &str, change: &Change, nonce: &str) -
         "metadata": {"name": name, "namespace": project},
         "spec": {"template": {"spec": {"containers": [{}]}}, "traffic": []},
     });
+    // As gcloud does it; the API itself has it off by default.
+    let template = &mut service["spec"]["template"];
+    set(&mut template["metadata"]["annotations"], BOOST, "true");
     apply(&mut service, name, change, nonce)?;
     Ok(service)
 }
@@ -82,6 +86,10 @@ pub(super) fn apply(service: &mut Value, name: &str, change: &Change, nonce: &st
         if let Some(count) = count {
             set(&mut metadata["annotations"], key, &count.to_string());
         }
+    }
+
+    if let Some(boost) = change.cpu_boost {
+        set(&mut metadata["annotations"], BOOST, &boost.to_string());
     }
 
     let spec = &mut service["spec"]["template"]["spec"];
@@ -268,6 +276,24 @@ mod tests {
         container["resources"]["limits"]["memory"] = "1Gi".into();
         container["env"] = json!([{"name": "B", "value": "3"}, {"name": "C", "value": "4"}]);
         assert_eq!(service, expected);
+    }
+
+    #[test]
+    fn the_boost_is_on_for_new_services_and_stays_as_it_is_for_others() {
+        let boost =
+            |service: &Value| service["spec"]["template"]["metadata"]["annotations"][BOOST].clone();
+        let mut change = Change {
+            image: Some("hello".into()),
+            ..Change::default()
+        };
+        let new = created("x", "demo", &change, NONCE_VALUE).unwrap();
+        assert_eq!(boost(&new), "true");
+        change.cpu_boost = Some(false);
+        let new = created("x", "demo", &change, NONCE_VALUE).unwrap();
+        assert_eq!(boost(&new), "false");
+        let mut old = existing();
+        apply(&mut old, "hello", &Change::default(), NONCE_VALUE).unwrap();
+        assert_eq!(boost(&old), "True");
     }
 
     #[test]
