@@ -91,7 +91,7 @@ pub(crate) const SERVICE: [(&str, Refuse, &str); 11] = [
 ];
 
 /// Revision annotations that are refused.
-pub(crate) const REVISION: [(&str, Refuse, &str); 17] = [
+pub(crate) const REVISION: [(&str, Refuse, &str); 15] = [
     (
         "run.googleapis.com/sessionAffinity",
         Refuse::True,
@@ -158,15 +158,5 @@ pub(crate) const REVISION: [(&str, Refuse, &str); 17] = [
         "run.googleapis.com/mesh-dataplane-mode",
         Refuse::Set,
         "A service mesh is",
-    ),
-    (
-        "run.googleapis.com/cpu-utilization-target",
-        Refuse::Set,
-        "A scaling target is",
-    ),
-    (
-        "run.googleapis.com/concurrency-utilization-target",
-        Refuse::Set,
-        "A scaling target is",
     ),
 ];

@@ -127,20 +127,24 @@ impl Context {
         };
         // A revision may be served by several targets (a share and a tag): its counts come from
         // all its shares together.
-        let mut pools = BTreeMap::new();
+        let mut shares = Vec::<(&Revision, u32)>::new();
         for target in served {
-            if let Some(revision) = revisions.get(&target.revision) {
-                pools.entry(&target.revision).or_insert_with(|| {
-                    let percent = served
-                        .iter()
-                        .filter(|t| t.revision == target.revision)
-                        .map(|t| t.percent)
-                        .sum();
-                    let counts = plan::counts(&service.spec.scaling, revision, percent);
-                    self.ensure_pool(&key.revision(&target.revision), revision, counts)
-                });
+            let name = &target.revision;
+            match shares.iter_mut().find(|(r, _)| r.meta.name == *name) {
+                Some((_, percent)) => *percent += target.percent,
+                None => shares.extend(revisions.get(name).map(|r| (r, target.percent))),
             }
         }
+        let counts = plan::counts(&service.spec.scaling, &shares);
+        let pools: BTreeMap<_, _> = shares
+            .iter()
+            .zip(counts)
+            .map(|((revision, _), counts)| {
+                let name = &revision.meta.name;
+                let pool = self.ensure_pool(&key.revision(name), revision, counts);
+                (name, pool)
+            })
+            .collect();
         let route = |targets: Vec<(u32, Arc<RevisionPool>)>| {
             Arc::new(ServiceRoute {
                 key: key.clone(),

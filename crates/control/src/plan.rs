@@ -108,24 +108,34 @@ pub(crate) struct Counts {
     pub(crate) manual: Option<u32>,
 }
 
-/// Divides a service's instance counts over its revisions by their traffic
-/// (Cloud Run, `ServiceScaling`: "divided over all revisions with specified traffic").
-pub(crate) fn counts(scaling: &Scaling, revision: &Revision, percent: u32) -> Counts {
-    let share = |n: u32| n.saturating_mul(percent).div_ceil(100);
-    let own_max = revision.spec.max_instances.unwrap_or(DEFAULT_MAX_INSTANCES);
-    let max = match scaling.max_instances {
-        Some(service_max) if percent > 0 => own_max.min(share(service_max).max(1)),
-        _ => own_max,
-    };
-    Counts {
-        min: revision
-            .spec
-            .min_instances
-            .max(share(scaling.min_instances))
-            .min(max),
-        max,
-        manual: scaling.manual_instances.map(share),
-    }
+/// The counts of each revision that is served: its own, and its share of the service's, which are
+/// divided by traffic. `shares` are the revisions and the percent each gets.
+pub(crate) fn counts(scaling: &Scaling, shares: &[(&Revision, u32)]) -> Vec<Counts> {
+    let percents: Vec<_> = shares.iter().map(|(_, percent)| *percent).collect();
+    let divided =
+        |total: Option<u32>, least| total.map(|total| lauf_scale::split(total, &percents, least));
+    let min = lauf_scale::split(scaling.min_instances, &percents, 0);
+    let max = divided(scaling.max_instances, 1);
+    let manual = divided(scaling.manual_instances, 1);
+    let own = shares.iter().enumerate().map(|(i, (revision, percent))| {
+        let spec = &revision.spec;
+        let own_max = spec.max_instances.unwrap_or(DEFAULT_MAX_INSTANCES);
+        // Who is reached by tag only has no share of the service's maximum, and his own holds.
+        let max = max
+            .as_ref()
+            .filter(|_| *percent > 0)
+            .map_or(own_max, |max| own_max.min(max[i]));
+        Counts {
+            min: spec.min_instances.max(min[i]).min(max),
+            max,
+            // Nor of the manual count, unless that stops the service.
+            manual: manual
+                .as_ref()
+                .map(|manual| manual[i])
+                .filter(|_| *percent > 0 || scaling.manual_instances == Some(0)),
+        }
+    });
+    own.collect()
 }
 
 #[cfg(test)]
@@ -208,37 +218,37 @@ mod tests {
 
     #[test]
     fn service_counts_are_divided_by_traffic() {
-        let mut revision = ready_revision("hello", "hello-00001-aaa", 1);
+        let mut first = ready_revision("hello", "hello-00001-aaa", 1);
+        let second = ready_revision("hello", "hello-00002-bbb", 2);
+        let tagged = ready_revision("hello", "hello-00003-ccc", 3);
         let scaling = Scaling {
             min_instances: 4,
             max_instances: Some(10),
             manual_instances: None,
         };
+        let of = |scaling: &Scaling, shares: &[(&Revision, u32)]| -> Vec<_> {
+            let counts = counts(scaling, shares);
+            counts.iter().map(|c| (c.min, c.max, c.manual)).collect()
+        };
+        let shares = [(&first, 75), (&second, 25), (&tagged, 0)];
         assert_eq!(
-            counts(&scaling, &revision, 50),
-            Counts {
-                min: 2,
-                max: 5,
-                manual: None
-            }
+            of(&scaling, &shares),
+            [(3, 8, None), (1, 2, None), (0, 100, None)]
         );
-        assert_eq!(
-            counts(&scaling, &revision, 0),
-            Counts {
-                min: 0,
-                max: 100,
-                manual: None
-            }
-        );
-        revision.spec.min_instances = 3;
-        revision.spec.max_instances = Some(4);
-        assert_eq!(
-            counts(&scaling, &revision, 100),
-            Counts {
-                min: 4,
-                max: 4,
-                manual: None
-            }
-        );
+        let manual = Scaling {
+            manual_instances: Some(2),
+            ..scaling
+        };
+        let each: Vec<_> = of(&manual, &shares).iter().map(|c| c.2).collect();
+        assert_eq!(each, [Some(1), Some(1), None]);
+        let stopped = Scaling {
+            manual_instances: Some(0),
+            ..scaling
+        };
+        assert!(of(&stopped, &shares).iter().all(|c| c.2 == Some(0)));
+        first.spec.min_instances = 3;
+        first.spec.max_instances = Some(4);
+        assert_eq!(of(&scaling, &[(&first, 100)]), [(4, 4, None)]);
+        assert_eq!(of(&Scaling::default(), &[(&first, 0)]), [(3, 4, None)]);
     }
 }

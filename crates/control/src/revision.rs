@@ -53,8 +53,8 @@ pub(crate) async fn reconcile(
         }
     }
     // The share of the service's counts comes with traffic; the first instance needs none of it.
-    let counts = plan::counts(&Scaling::default(), &revision.value, 0);
-    context.ensure_pool(key, &revision.value, counts);
+    let counts = plan::counts(&Scaling::default(), &[(&revision.value, 0)]);
+    context.ensure_pool(key, &revision.value, counts[0]);
     let started = context.fleet.first_instance(key).await;
     conclude(context, key, revision, started).await
 }

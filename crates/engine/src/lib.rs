@@ -53,6 +53,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The instances that were running before this server started.
     async fn running(&self) -> Vec<Arc<Instance>>;
+
+    /// The CPU time that instances have used so far; without those that are gone, or of which it cannot
+    /// be told.
+    async fn cpu_time(&self, _ids: &[InstanceId]) -> Vec<(InstanceId, Duration)> {
+        Vec::new()
+    }
 }
 
 /// Finds images. Separate from [`Engine`], since only the controllers need it.

@@ -425,6 +425,23 @@ impl Engine for LocalEngine {
         }
         adopted
     }
+
+    async fn cpu_time(&self, ids: &[InstanceId]) -> Vec<(InstanceId, Duration)> {
+        let ids = ids
+            .iter()
+            .filter_map(|id| lauf_sandbox::InstanceId::new(id.0.as_str()).ok())
+            .collect();
+        match self.0.keeper().stats(Some(ids)).await {
+            Ok(all) => all
+                .into_iter()
+                .map(|(id, usage)| (InstanceId(id.as_str().to_owned()), usage.cpu))
+                .collect(),
+            Err(error) => {
+                tracing::debug!(%error, "the keeper does not say what instances use");
+                Vec::new()
+            }
+        }
+    }
 }
 
 /// An instance that was serving answers its probe at once; one that does not in this time was

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use lauf_engine::{Engine, Instance, StartError};
 use lauf_model::revision::DEFAULT_MAX_INSTANCES;
-use lauf_model::{Clock, InstanceId, RevisionKey, RevisionSpec, ServiceKey};
-use lauf_scale::Settings;
+use lauf_model::{
+    Clock, InstanceId, KnativeMetric, KnativeScaling, RevisionKey, RevisionSpec, ScalingTarget,
+    ServiceKey,
+};
+use lauf_scale::{Kpa, Metric, Rules, Settings, Target, Targets};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cpu::CpuMeter;
 use crate::pool::RevisionPool;
 use crate::worker::{self, Command, FleetEvents};
 
@@ -54,9 +58,56 @@ impl RevisionConfig {
             max: self.max_instances(),
             manual: self.manual,
             concurrency: self.spec.concurrency,
-            target_percent: Settings::TARGET_PERCENT,
+            cpus: f64::from(self.spec.container.cpu_millis) / 1000.0,
+            cpu_always: !self.spec.cpu_throttling,
+            rules: self.rules(),
             idle_timeout: self.idle_timeout,
         }
+    }
+}
+
+impl RevisionConfig {
+    fn rules(&self) -> Rules {
+        let share = |target| match target {
+            ScalingTarget::Default => Target::Default,
+            ScalingTarget::Share(share) => Target::Share(f64::from(share) / 10_000.0),
+            ScalingTarget::Disabled => Target::Off,
+        };
+        let targets = &self.spec.targets;
+        match &self.spec.knative {
+            Some(knative) => Rules::Knative(kpa(knative, self.spec.concurrency)),
+            None => Rules::CloudRun(Targets {
+                cpu: share(targets.cpu),
+                concurrency: share(targets.concurrency),
+            }),
+        }
+    }
+}
+
+/// Knative's settings with its defaults (Knative Serving, `config-autoscaler`).
+fn kpa(set: &KnativeScaling, concurrency: u32) -> Kpa {
+    let percent = |value: Option<u32>, default: u32| {
+        f64::from(value.unwrap_or(default * 100)) / 100.0 / 100.0
+    };
+    let metric = set.metric.unwrap_or(KnativeMetric::Concurrency);
+    let own = set.target.map(|target| f64::from(target) / 100.0);
+    let concurrency = f64::from(concurrency.max(1));
+    let total = match metric {
+        KnativeMetric::Concurrency => own.map_or(concurrency, |own| own.min(concurrency)),
+        KnativeMetric::Rps => own.unwrap_or(200.0),
+    };
+    Kpa {
+        metric: match metric {
+            KnativeMetric::Concurrency => Metric::Concurrency,
+            KnativeMetric::Rps => Metric::Rps,
+        },
+        target: total * percent(set.target_utilization, 70),
+        window: set.window.unwrap_or(Duration::from_secs(60)),
+        panic_window: percent(set.panic_window, 10),
+        panic_threshold: percent(set.panic_threshold, 200),
+        scale_down_delay: set.scale_down_delay.unwrap_or_default(),
+        retention: set.retention.unwrap_or_default(),
+        activation: set.activation_scale.unwrap_or(1),
     }
 }
 
@@ -99,6 +150,7 @@ pub struct Fleet {
 
 struct Shared {
     deps: FleetDeps,
+    cpu: CpuMeter,
     revisions: Mutex<HashMap<RevisionKey, Member>>,
     /// Running instances whose revisions have not come into the fleet yet.
     unclaimed: Mutex<HashMap<RevisionKey, Vec<Arc<Instance>>>>,
@@ -116,6 +168,7 @@ impl Fleet {
     pub fn new(deps: FleetDeps) -> Self {
         Self {
             shared: Arc::new(Shared {
+                cpu: CpuMeter::new(Arc::clone(&deps.engine), &deps.control),
                 deps,
                 revisions: Mutex::default(),
                 unclaimed: Mutex::default(),
@@ -137,7 +190,8 @@ impl Fleet {
             Arc::clone(&self.shared.deps.clock),
         ));
         let running = self.unclaimed().remove(&key).unwrap_or_default();
-        let commands = worker::spawn(&self.shared.deps, Arc::clone(&pool), running);
+        let (deps, cpu) = (&self.shared.deps, self.shared.cpu.clone());
+        let commands = worker::spawn(deps, cpu, Arc::clone(&pool), running);
         let member = Member {
             pool: Arc::clone(&pool),
             commands,

@@ -27,6 +27,7 @@ mod admit;
 mod alarm;
 mod body;
 mod config;
+mod cpu;
 mod dial;
 mod drain;
 mod error_page;

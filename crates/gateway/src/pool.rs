@@ -1,14 +1,13 @@
 //! Stop 4: a slot on a ready instance, or a place in the queue.
 //!
-//! A free slot is found and taken without a lock. Only a request that finds none takes the queue's
-//! lock, and it has to wait anyway. Instances are tried in the order they became ready, so load
-//! gathers on the first ones and the others can go idle.
+//! A free slot is found and taken without a lock, in the order of [`lauf_scale::assign`]. Only a request
+//! that finds none takes the queue's lock, and it has to wait anyway.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,8 +30,12 @@ pub struct RevisionPool {
     pub(crate) concurrency: u32,
     /// Those that may get requests, in the order they became ready.
     ready: ArcSwap<Vec<Arc<Slots>>>,
-    /// Below this index nobody had a slot lately. A hint; a search that fails starts again at 0.
+    /// Below this index nobody had room within his share lately. A hint.
     first_free: AtomicUsize,
+    /// Requests that an instance should have before the next one gets any.
+    share: AtomicU32,
+    /// The worker looks at nothing until a request comes.
+    resting: AtomicBool,
     /// Entries of the queue, readable without its lock.
     waiting: AtomicUsize,
     queue: Mutex<Queue>,
@@ -100,6 +103,8 @@ impl RevisionPool {
             concurrency: config.spec.concurrency.max(1),
             ready: ArcSwap::default(),
             first_free: AtomicUsize::new(0),
+            share: AtomicU32::new(u32::MAX),
+            resting: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             queue: Mutex::default(),
             retired: AtomicBool::new(false),
@@ -138,23 +143,19 @@ impl RevisionPool {
 
     fn take(self: &Arc<Self>, now: Duration) -> Option<Lease> {
         let ready = self.ready.load();
-        let hint = self.first_free.load(Ordering::Relaxed).min(ready.len());
-        let (before, after) = ready.split_at(hint);
-        for (index, slots) in after.iter().enumerate() {
-            if slots.try_acquire(now) {
-                if index > 0 {
-                    self.first_free.store(hint + index, Ordering::Relaxed);
-                }
-                return Some(self.lease(slots));
-            }
+        let hint = self.first_free.load(Ordering::Relaxed);
+        let share = self.share.load(Ordering::Relaxed);
+        let found = lauf_scale::assign(&ready, hint, share, self.concurrency, |slots, limit| {
+            slots.try_acquire(now, limit)
+        })?;
+        if found.first_free != hint {
+            self.first_free.store(found.first_free, Ordering::Relaxed);
         }
-        for (index, slots) in before.iter().enumerate() {
-            if slots.try_acquire(now) {
-                self.first_free.store(index, Ordering::Relaxed);
-                return Some(self.lease(slots));
-            }
+        // SeqCst as in the slots: either this sees that the worker rests, or the worker the request.
+        if self.resting.load(Ordering::SeqCst) && self.resting.swap(false, Ordering::SeqCst) {
+            self.changed.notify_one();
         }
-        None
+        ready.get(found.index).map(|slots| self.lease(slots))
     }
 
     fn lease(self: &Arc<Self>, slots: &Arc<Slots>) -> Lease {
@@ -282,6 +283,18 @@ impl RevisionPool {
         }
     }
 
+    /// How many requests an instance should have before the next one gets any.
+    pub(crate) fn set_share(&self, share: u32) {
+        if self.share.swap(share, Ordering::Relaxed) != share {
+            self.first_free.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the next request is to wake the worker.
+    pub(crate) fn set_resting(&self, resting: bool) {
+        self.resting.store(resting, Ordering::SeqCst);
+    }
+
     pub(crate) fn ready(&self) -> Arc<Vec<Arc<Slots>>> {
         self.ready.load_full()
     }
@@ -305,16 +318,12 @@ impl RevisionPool {
         lauf_scale::queue_deadline(Duration::from_micros(average))
     }
 
-    /// Takes a start's duration into the average, in which the newest counts a quarter.
+    /// Takes a start's duration into the average.
     pub(crate) fn note_start(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let before = self.average_start_micros.load(Ordering::Relaxed);
-        let after = if before == 0 {
-            took
-        } else {
-            before / 4 * 3 + took / 4
-        };
-        self.average_start_micros.store(after, Ordering::Relaxed);
+        let after = lauf_scale::average_start(Duration::from_micros(before), took);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.average_start_micros.store(micros, Ordering::Relaxed);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -21,6 +21,8 @@ pub(crate) struct Slots {
     /// The sum of the ends of all requests less the sum of the beginnings, in microseconds. With
     /// `n` in flight at `t`, `n * t` more is the request time so far.
     ends_less_starts: AtomicI64,
+    /// Requests that have begun.
+    requests: AtomicU64,
     /// When the last request ended, in microseconds.
     idle_since: AtomicU64,
     /// The fleet has asked for its end.
@@ -46,24 +48,27 @@ impl Slots {
             limit: limit.clamp(1, CLOSED - 1),
             state: AtomicU32::new(0),
             ends_less_starts: AtomicI64::new(0),
+            requests: AtomicU64::new(0),
             idle_since: AtomicU64::new(micros(now)),
             stopped: AtomicBool::new(false),
         }
     }
 
-    /// Takes a slot if there is one.
-    pub(crate) fn try_acquire(&self, now: Duration) -> bool {
+    /// Takes a slot if there are fewer than `below` requests, and a slot.
+    pub(crate) fn try_acquire(&self, now: Duration, below: u32) -> bool {
+        let limit = self.limit.min(below);
         // SeqCst here, in `release` and around the pool's `waiting` makes sure that of a request
         // that finds nothing and queues, and one that gives a slot back, one sees the other.
         let taken = self
             .state
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
-                (state < self.limit).then_some(state + 1)
+                (state < limit).then_some(state + 1)
             })
             .is_ok();
         if taken {
             self.ends_less_starts
                 .fetch_sub(signed_micros(now), Ordering::Relaxed);
+            self.requests.fetch_add(1, Ordering::Relaxed);
         }
         taken
     }
@@ -111,6 +116,11 @@ impl Slots {
     /// Whether the fleet has asked for its end.
     pub(crate) fn instance_was_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have begun.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Since when it has had no request; `None` while it has one.

@@ -1,8 +1,9 @@
 //! The one who starts and stops a revision's instances.
 //!
 //! It sleeps until something happens: demand, a start that ended, an instance that changed its state, a
-//! command, or a deadline that the last decision named. Then it asks [`lauf_scale::decide`] and does it.
+//! command, or a deadline that the last decision named. Then it asks its [`Autoscaler`] and does it.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,18 +15,14 @@ use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use lauf_engine::{Engine, Exit, ExitReason, Instance, InstanceSpec, InstanceState, StartError};
 use lauf_model::{InstanceId, RevisionKey};
-use lauf_scale::{Demand, History};
+use lauf_scale::{Autoscaler, Decision, Victim};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::cpu::{CpuMeter, CpuReading};
 use crate::fleet::{FleetDeps, STOP_GRACE};
 use crate::pool::{Refused, RevisionPool};
 use crate::slot::Slots;
-
-/// An instance that ends by itself sooner than this counts as a failed start.
-const LIVED_TOO_SHORT: Duration = Duration::from_secs(10);
-/// The longest pause between starts of a revision whose instances keep failing.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Something that happened to an instance.
 #[derive(Debug, Clone)]
@@ -68,7 +65,7 @@ impl FleetEvents for () {
 
 /// What the fleet asks of a worker.
 pub(crate) enum Command {
-    /// Answer when an instance has been ready once, or with why it cannot be.
+    /// Answer when the first instances have been ready, or with why they cannot be.
     First(oneshot::Sender<Result<(), StartError>>),
     /// Drain, stop everything, answer, end.
     Retire(oneshot::Sender<()>),
@@ -77,23 +74,26 @@ pub(crate) enum Command {
 /// Starts the worker of a pool.
 pub(crate) fn spawn(
     deps: &FleetDeps,
+    cpu: CpuMeter,
     pool: Arc<RevisionPool>,
     running: Vec<Arc<Instance>>,
 ) -> mpsc::Sender<Command> {
     let (commands, inbox) = mpsc::channel(16);
-    let history = History::new(pool.config().settings().long_window());
+    let scaler = Autoscaler::new(&pool.config().settings());
     let mut worker = Worker {
         deps: deps.clone(),
+        cpu,
+        reading: None,
         pool,
         members: Vec::new(),
         starts: JoinSet::new(),
         stops: JoinSet::new(),
         states: FuturesUnordered::new(),
-        history,
-        request_time: Duration::ZERO,
+        scaler,
+        seen: Vec::new(),
+        total: Load::default(),
         firsts: Vec::new(),
         was_ready: false,
-        failures: Failures::default(),
     };
     worker.adopt(running);
     deps.control.spawn(worker.run(inbox));
@@ -107,64 +107,47 @@ type StateChange = (u64, InstanceState, watch::Receiver<InstanceState>);
 
 struct Worker {
     deps: FleetDeps,
+    cpu: CpuMeter,
+    /// What was asked of the CPU meter and is not answered yet.
+    reading: Option<CpuReading>,
     pool: Arc<RevisionPool>,
     /// In the order they became ready.
     members: Vec<Member>,
     starts: JoinSet<Start>,
     stops: JoinSet<()>,
     states: FuturesUnordered<Pin<Box<dyn Future<Output = StateChange> + Send>>>,
-    history: History,
+    scaler: Autoscaler,
+    /// The members as the autoscaler sees them, kept for the next time.
+    seen: Vec<lauf_scale::Member>,
     /// Of all instances, gone ones included.
-    request_time: Duration,
+    total: Load,
     firsts: Vec<oneshot::Sender<Result<(), StartError>>>,
     was_ready: bool,
-    failures: Failures,
 }
 
 struct Member {
     slots: Arc<Slots>,
     ready: bool,
     since: Duration,
-    request_time: Duration,
     measured: Duration,
+    request_time: Duration,
+    requests: u64,
+    /// The CPU time when it was first and last read; what the start took is nobody's load.
+    cpu_time: Option<Duration>,
+}
+
+/// What instances have done so far.
+#[derive(Default)]
+struct Load {
+    request_time: Duration,
+    requests: u64,
+    cpu_time: Duration,
 }
 
 struct Start {
     id: InstanceId,
     began: Duration,
     result: Result<Arc<Instance>, StartError>,
-}
-
-/// How starts have failed lately.
-#[derive(Debug, Default)]
-struct Failures {
-    in_a_row: u32,
-    pause_until: Option<Duration>,
-}
-
-impl Failures {
-    /// Starts that failed together count once.
-    fn add(&mut self, now: Duration) {
-        if self.pause_until.is_some_and(|until| now < until) {
-            return;
-        }
-        let pause = match self.in_a_row {
-            0 => Duration::from_millis(100),
-            n => Duration::from_secs(1 << (n - 1).min(6)).min(LONGEST_PAUSE),
-        };
-        self.in_a_row += 1;
-        self.pause_until = Some(now + pause);
-    }
-
-    /// The host's own trouble says nothing of the container: a short pause, never a longer one.
-    fn add_host(&mut self, now: Duration) {
-        let until = now + Duration::from_millis(100);
-        self.pause_until = Some(self.pause_until.map_or(until, |paused| paused.max(until)));
-    }
-
-    fn pause(&self, now: Duration) -> Option<Duration> {
-        self.pause_until.filter(|until| now < *until)
-    }
 }
 
 impl Worker {
@@ -191,6 +174,7 @@ impl Worker {
                 Some(start) = self.starts.join_next() => self.start_ended(start.ok()),
                 Some((serial, state, watch)) = self.states.next() => self.state_changed(serial, &state, watch),
                 Some(_) = self.stops.join_next() => {}
+                usage = read(&mut self.reading) => self.cpu_read(usage),
                 () = pool.changed.notified() => {}
                 () = deadline => {}
             }
@@ -208,49 +192,52 @@ impl Worker {
         }
         let now = self.now();
         self.stop_drained();
-        let settings = self.pool.config().settings();
-        self.history.set_longest(settings.long_window());
         self.measure(now);
-        let mut idle_since = Vec::new();
-        let (mut in_flight, mut ready, mut unready) = (0_u32, 0, 0);
-        for member in &self.members {
-            in_flight = in_flight.saturating_add(member.slots.in_flight());
-            if member.slots.is_closed() {
-                continue;
-            }
-            if member.ready {
-                ready += 1;
-                idle_since.extend(member.slots.idle_since());
-            } else {
-                unready += 1;
-            }
-        }
-        let demand = Demand {
-            in_flight,
-            queued: u32::try_from(self.pool.queued()).unwrap_or(u32::MAX),
-            ready,
-            unready,
-            starting: u32::try_from(self.starts.len()).unwrap_or(u32::MAX),
-            idle_since: &idle_since,
-        };
-        let decision = lauf_scale::decide(now, &settings, &self.history, &demand);
-        let mut next = decision.next;
-        if decision.start > 0 {
-            if let Some(until) = self.failures.pause(now) {
-                next = Some(until);
-            } else {
-                self.history.started(now);
-                for _ in 0..decision.start {
-                    self.start(now);
-                }
-                next = Some(now + settings.short_window().max(Duration::from_millis(1)));
-            }
+        let settings = self.pool.config().settings();
+        self.look();
+        let decision = self.scaler.decide(
+            now,
+            &settings,
+            &self.seen,
+            u32::try_from(self.pool.queued()).unwrap_or(u32::MAX),
+            u32::try_from(self.starts.len()).unwrap_or(u32::MAX),
+        );
+        for _ in 0..decision.start {
+            self.start(now);
         }
         if decision.stop > 0 {
-            let busy_too = settings.manual.is_some() || ready + unready > settings.max;
-            self.scale_in(decision.stop, busy_too);
+            let victims = Autoscaler::victims(&settings, &self.seen);
+            self.scale_in(decision.stop, &victims);
         }
-        next.map(|at| at.saturating_sub(now))
+        if decision.measure_cpu && self.reading.is_none() {
+            let ids = self.members.iter().map(|m| m.slots.instance.id().clone());
+            self.reading = self.cpu.read(ids.collect());
+        }
+        self.tell_pool(&decision);
+        decision.next.map(|at| at.saturating_sub(now))
+    }
+
+    /// Tells those who hand out slots what they need to know of a decision.
+    fn tell_pool(&self, decision: &Decision) {
+        self.pool.set_share(decision.share);
+        self.pool.set_resting(decision.resting);
+        // A request that came after the look and before this will not wake anybody.
+        if decision.resting && self.members.iter().any(|m| m.slots.in_flight() > 0) {
+            self.pool.set_resting(false);
+            self.pool.changed.notify_one();
+        }
+    }
+
+    /// Sees the members as the autoscaler does.
+    fn look(&mut self) {
+        let seen = self.members.iter().map(|member| lauf_scale::Member {
+            ready: member.ready,
+            draining: member.slots.is_closed(),
+            in_flight: member.slots.in_flight(),
+            idle_since: member.slots.idle_since(),
+        });
+        self.seen.clear();
+        self.seen.extend(seen);
     }
 
     /// Takes a sample of the load.
@@ -258,11 +245,28 @@ impl Worker {
         for member in &mut self.members {
             let elapsed = now.saturating_sub(member.measured);
             let time = member.slots.request_time(now, member.request_time, elapsed);
-            self.request_time += time.saturating_sub(member.request_time);
+            let requests = member.slots.requests();
+            self.total.request_time += time.saturating_sub(member.request_time);
+            self.total.requests += requests.saturating_sub(member.requests);
             member.request_time = time;
+            member.requests = requests;
             member.measured = now;
         }
-        self.history.record(now, self.request_time);
+        let total = &self.total;
+        self.scaler.record(now, total.request_time, total.requests);
+    }
+
+    /// Takes a sample of the CPU time.
+    fn cpu_read(&mut self, usage: HashMap<InstanceId, Duration>) {
+        for member in &mut self.members {
+            let Some(time) = usage.get(member.slots.instance.id()) else {
+                continue;
+            };
+            let before = member.cpu_time.unwrap_or(*time);
+            self.total.cpu_time += time.saturating_sub(before);
+            member.cpu_time = Some(*time);
+        }
+        self.scaler.record_cpu(self.now(), self.total.cpu_time);
     }
 
     fn start(&mut self, now: Duration) {
@@ -315,11 +319,9 @@ impl Worker {
                     instance: Arc::clone(&instance),
                     took,
                 });
-                for first in self.firsts.drain(..) {
-                    let _ = first.send(Ok(()));
-                }
                 self.add(instance, now);
                 self.publish();
+                self.started(now);
             }
             Err(error) => {
                 self.deps.events.event(FleetEvent::StartFailed {
@@ -327,11 +329,7 @@ impl Worker {
                     id,
                     error: error.clone(),
                 });
-                if error.is_permanent() {
-                    self.failures.add(now);
-                } else {
-                    self.failures.add_host(now);
-                }
+                self.scaler.start_failed(now, error.is_permanent());
                 if self.starts.is_empty() {
                     for first in self.firsts.drain(..) {
                         let _ = first.send(Err(error.clone()));
@@ -354,11 +352,39 @@ impl Worker {
             slots: Arc::new(slots),
             ready: false,
             since: now,
-            request_time: Duration::ZERO,
             measured: now,
+            request_time: Duration::ZERO,
+            requests: 0,
+            cpu_time: None,
         });
-        self.was_ready = true;
         self.state_changed(serial, &state, watch);
+    }
+
+    /// Whoever waits for the first instances has them, or the next of them is started.
+    fn started(&mut self, now: Duration) {
+        let wanted = self.initial();
+        if self.members.len() >= wanted {
+            self.was_ready = true;
+            for first in self.firsts.drain(..) {
+                let _ = first.send(Ok(()));
+            }
+        } else if self.starts.is_empty() && !self.firsts.is_empty() {
+            self.start_until(wanted, now);
+        }
+    }
+
+    /// How many instances a new revision has to get ready.
+    fn initial(&self) -> usize {
+        let config = self.pool.config();
+        let initial = config.spec.initial_instances.unwrap_or(1);
+        usize::try_from(initial.clamp(1, config.max_instances().max(1))).unwrap_or(1)
+    }
+
+    fn start_until(&mut self, wanted: usize, now: Duration) {
+        let there = self.members.len() + self.starts.len();
+        for _ in there..wanted {
+            self.start(now);
+        }
     }
 
     fn state_changed(
@@ -379,9 +405,7 @@ impl Worker {
                 let now = self.now();
                 if let Some(member) = self.members.get_mut(index) {
                     member.ready = true;
-                    if now.saturating_sub(member.since) >= LIVED_TOO_SHORT {
-                        self.failures = Failures::default();
-                    }
+                    self.scaler.instance_ready(now.saturating_sub(member.since));
                 }
             }
             InstanceState::Unready => {
@@ -412,11 +436,7 @@ impl Worker {
         // What went with its keeper did not fail, however short it lived.
         let own = !matches!(exit.reason, ExitReason::Stopped | ExitReason::Lost);
         if own && !member.slots.instance_was_stopped() {
-            if lived < LIVED_TOO_SHORT {
-                self.failures.add(now);
-            } else {
-                self.failures = Failures::default();
-            }
+            self.scaler.instance_ended(now, lived);
         }
         self.publish();
         self.deps.events.event(FleetEvent::Exited {
@@ -438,45 +458,31 @@ impl Worker {
         self.pool.set_ready(ready);
     }
 
-    /// Stops `count` instances: idle ones, the longest idle first; then, if allowed, busy ones, which
-    /// finish what they have.
-    fn scale_in(&mut self, count: u32, busy_too: bool) {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let mut idle: Vec<_> = self
-            .members
-            .iter()
-            .filter(|m| !m.slots.is_closed())
-            .filter_map(|m| Some((m.slots.idle_since()?, Arc::clone(&m.slots))))
-            .collect();
-        idle.sort_by_key(|(since, _)| *since);
-        let mut stopped = 0;
-        for (_, slots) in idle {
-            if stopped == count {
-                break;
-            }
-            if slots.close_if_idle() {
-                self.stop(&slots);
-                stopped += 1;
-            }
-        }
-        if busy_too {
-            // The newest have the least to lose.
-            let busy: Vec<_> = self
-                .members
-                .iter()
-                .rev()
-                .filter(|m| !m.slots.is_closed())
-                .map(|m| Arc::clone(&m.slots))
-                .take(count - stopped)
-                .collect();
-            for slots in busy {
-                if slots.close() == 0 {
+    /// Stops `count` of the victims. Those that are not to be drained go only if they are still idle;
+    /// the others finish what they have.
+    fn scale_in(&mut self, count: u32, victims: &[Victim]) {
+        let mut left = count;
+        for victim in victims {
+            let Some(member) = self.members.get(victim.index).filter(|_| left > 0) else {
+                continue;
+            };
+            let slots = Arc::clone(&member.slots);
+            let closed = if victim.drain {
+                !slots.is_closed() && {
+                    slots.close();
+                    true
+                }
+            } else {
+                slots.close_if_idle()
+            };
+            if closed {
+                left -= 1;
+                if slots.in_flight() == 0 {
                     self.stop(&slots);
                 }
-                stopped += 1;
             }
         }
-        if stopped > 0 {
+        if left < count {
             self.publish();
         }
     }
@@ -512,15 +518,14 @@ impl Worker {
             return;
         }
         self.firsts.push(reply);
-        if self.starts.is_empty() {
-            let now = self.now();
-            self.start(now);
-        }
+        let now = self.now();
+        self.start_until(self.initial(), now);
     }
 
     /// Takes over instances that ran before this server did, before any decision is made.
     fn adopt(&mut self, instances: Vec<Arc<Instance>>) {
         let now = self.now();
+        self.was_ready = !instances.is_empty();
         for instance in instances {
             self.add(instance, now);
         }
@@ -564,6 +569,16 @@ impl Worker {
     }
 }
 
+/// The answer to a question that may not have been asked.
+async fn read(reading: &mut Option<CpuReading>) -> HashMap<InstanceId, Duration> {
+    let Some(answer) = reading else {
+        return std::future::pending().await;
+    };
+    let usage = answer.await.unwrap_or_default();
+    *reading = None;
+    usage
+}
+
 fn lost() -> Exit {
     Exit {
         code: None,
@@ -582,27 +597,4 @@ fn instance_id() -> InstanceId {
         bytes[..8].copy_from_slice(&serial);
     }
     InstanceId(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crash_loop_slows_down_and_is_forgiven() {
-        let mut failures = Failures::default();
-        let mut now = Duration::from_secs(100);
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            failures.add(now);
-            let until = failures.pause(now).unwrap_or(now);
-            pauses.push((until - now).as_secs());
-            // Failing again during the pause changes nothing.
-            failures.add(now);
-            now = until;
-        }
-        assert_eq!(pauses[0], 0);
-        assert!(pauses.windows(2).all(|w| w[0] <= w[1]), "{pauses:?}");
-        assert_eq!(pauses.last(), Some(&60), "{pauses:?}");
-    }
 }

@@ -22,6 +22,7 @@ pub mod policy;
 pub mod project;
 pub mod quantity;
 pub mod revision;
+pub mod scaling;
 pub mod service;
 pub mod traffic;
 pub mod url;
@@ -38,5 +39,6 @@ pub use project::Project;
 pub use revision::{
     BOOST_AFTER_START, Revision, RevisionSpec, RevisionStatus, RevisionTemplate, boosted_cpu,
 };
+pub use scaling::{KnativeMetric, KnativeScaling, ScalingTarget, ScalingTargets};
 pub use service::{Ingress, Scaling, Service, ServiceSpec, ServiceStatus};
 pub use traffic::{TrafficStatus, TrafficTarget};

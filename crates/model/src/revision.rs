@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Container, Meta};
+use crate::{Condition, Container, KnativeScaling, Meta, ScalingTargets};
 
 /// What the next revision shall be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,15 @@ pub struct RevisionSpec {
     /// The most instances; the default of 100 when `None`.
     #[serde(default)]
     pub max_instances: Option<u32>,
+    /// How many instances a new revision is started with, and must get ready; one when `None`.
+    #[serde(default)]
+    pub initial_instances: Option<u32>,
+    /// What Cloud Run's autoscaler aims at.
+    #[serde(default)]
+    pub targets: ScalingTargets,
+    /// Knative's rules instead of Cloud Run's.
+    #[serde(default)]
+    pub knative: Option<KnativeScaling>,
     /// Email of the identity instances run as; the default one when empty.
     #[serde(default)]
     pub service_account: String,
@@ -62,6 +71,9 @@ impl RevisionSpec {
             timeout: Duration::from_secs(u64::from(DEFAULT_TIMEOUT_SECONDS)),
             min_instances: 0,
             max_instances: None,
+            initial_instances: None,
+            targets: ScalingTargets::default(),
+            knative: None,
             service_account: String::new(),
             startup_cpu_boost: false,
             cpu_throttling: true,

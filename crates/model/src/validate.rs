@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::quantity::{format_cpu, format_memory};
-use crate::{Container, Probe, ProbeAction, Service, Violation};
+use crate::revision::DEFAULT_MAX_INSTANCES;
+use crate::{
+    Container, Probe, ProbeAction, RevisionSpec, ScalingTarget, ScalingTargets, Service, Violation,
+};
 
 const CONTAINER: &str = "spec.template.spec.containers[0]";
 const MIB: u64 = 1 << 20;
@@ -342,6 +345,7 @@ fn revision_numbers(service: &Service, found: &mut Vec<Violation>) {
     }
     let template = "spec.template.metadata.annotations[autoscaling.knative.dev";
     scale(template, spec.min_instances, spec.max_instances, found);
+    scaling(spec, found);
     let scaling = &service.spec.scaling;
     scale(
         "metadata.annotations[run.googleapis.com",
@@ -353,6 +357,112 @@ fn revision_numbers(service: &Service, found: &mut Vec<Violation>) {
         found.push(Violation::new(
             "metadata.annotations[run.googleapis.com/manualInstanceCount]",
             format!("is {manual}; must be from 0 to 1000."),
+        ));
+    }
+}
+
+/// How a revision is scaled (Cloud Run, "Custom scaling controls"; Knative Serving, "Autoscaling").
+fn scaling(spec: &RevisionSpec, found: &mut Vec<Violation>) {
+    let at = |key: &str| format!("spec.template.metadata.annotations[{key}]");
+    let (cpu, concurrency) = (
+        at("run.googleapis.com/scaling-cpu-target"),
+        at("run.googleapis.com/scaling-concurrency-target"),
+    );
+    let targets = &spec.targets;
+    for (at, target) in [(&cpu, targets.cpu), (&concurrency, targets.concurrency)] {
+        if let ScalingTarget::Share(share) = target
+            && !(1_000..=9_500).contains(&share)
+        {
+            found.push(Violation::new(
+                at.clone(),
+                format!(
+                    "is {}; must be from 0.1 to 0.95, or disabled.",
+                    f64::from(share) / 10_000.0
+                ),
+            ));
+        }
+    }
+    if targets.cpu == ScalingTarget::Disabled && targets.concurrency == ScalingTarget::Disabled {
+        found.push(Violation::new(
+            concurrency,
+            "is disabled, and so is run.googleapis.com/scaling-cpu-target; one of the two must decide.",
+        ));
+    }
+    let most = spec.max_instances.unwrap_or(DEFAULT_MAX_INSTANCES);
+    if let Some(initial) = spec.initial_instances
+        && !(1..=most).contains(&initial)
+    {
+        found.push(Violation::new(
+            at("autoscaling.knative.dev/initial-scale"),
+            format!("is {initial}; must be from 1 to the maximum, which is {most}."),
+        ));
+    }
+    let Some(knative) = &spec.knative else { return };
+    if *targets != ScalingTargets::default() {
+        found.push(Violation::new(
+            cpu,
+            "does not go with autoscaling.knative.dev settings other than minScale, maxScale and \
+             initial-scale: those have the revision scaled by Knative's rules. Keep one of the two.",
+        ));
+    }
+    let hundredths = |key: &str, value: Option<u32>, least: u32, most: u32, found: &mut Vec<_>| {
+        if let Some(value) = value.filter(|v| !(least * 100..=most * 100).contains(v)) {
+            found.push(Violation::new(
+                at(&format!("autoscaling.knative.dev/{key}")),
+                format!(
+                    "is {}; must be from {least} to {most}.",
+                    f64::from(value) / 100.0
+                ),
+            ));
+        }
+    };
+    let percent = knative.target_utilization;
+    hundredths("target-utilization-percentage", percent, 1, 100, found);
+    hundredths(
+        "panic-window-percentage",
+        knative.panic_window,
+        1,
+        100,
+        found,
+    );
+    let percent = knative.panic_threshold;
+    hundredths("panic-threshold-percentage", percent, 110, 1000, found);
+    if knative.target == Some(0) {
+        found.push(Violation::new(
+            at("autoscaling.knative.dev/target"),
+            "is less than 0.01, the least.",
+        ));
+    }
+    let seconds = |key: &str, value: Option<Duration>, least, found: &mut Vec<_>| {
+        let range = Duration::from_secs(least)..=Duration::from_secs(3600);
+        if let Some(value) = value.filter(|v| !range.contains(v)) {
+            found.push(Violation::new(
+                at(&format!("autoscaling.knative.dev/{key}")),
+                format!("is {value:?}; must be from {least}s to 1h."),
+            ));
+        }
+    };
+    seconds("window", knative.window, 6, found);
+    seconds("scale-down-delay", knative.scale_down_delay, 0, found);
+    let retention = knative.retention;
+    seconds("scale-to-zero-pod-retention-period", retention, 0, found);
+    for (key, value) in [
+        ("window", knative.window),
+        ("scale-down-delay", knative.scale_down_delay),
+    ] {
+        if value.is_some_and(|v| v.subsec_nanos() > 0) {
+            found.push(Violation::new(
+                at(&format!("autoscaling.knative.dev/{key}")),
+                "must be a whole number of seconds.",
+            ));
+        }
+    }
+    if let Some(scale) = knative.activation_scale
+        && !(1..=most).contains(&scale)
+    {
+        found.push(Violation::new(
+            at("autoscaling.knative.dev/activation-scale"),
+            format!("is {scale}; must be from 1 to the maximum, which is {most}."),
         ));
     }
 }

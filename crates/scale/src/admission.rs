@@ -20,22 +20,28 @@ pub fn queue_limit(max_instances: u32, concurrency: u32) -> usize {
     usize::try_from(slots.clamp(100, 10_000)).unwrap_or(10_000)
 }
 
+/// The average time a start takes, once another one took `took`: the newest counts a quarter, and the
+/// first counts whole.
+#[must_use]
+pub fn average_start(average: Duration, took: Duration) -> Duration {
+    if average.is_zero() {
+        took
+    } else {
+        average / 4 * 3 + took / 4
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_request_waits_ten_seconds_or_three_and_a_half_starts() {
-        assert_eq!(queue_deadline(Duration::ZERO), Duration::from_secs(10));
-        assert_eq!(
-            queue_deadline(Duration::from_secs(2)),
-            Duration::from_secs(10)
-        );
-        assert_eq!(
-            queue_deadline(Duration::from_secs(8)),
-            Duration::from_secs(28)
-        );
-        assert!(queue_deadline(Duration::MAX) > Duration::from_secs(1 << 40));
+        let s = Duration::from_secs;
+        assert_eq!(queue_deadline(Duration::ZERO), s(10));
+        assert_eq!(queue_deadline(s(2)), s(10));
+        assert_eq!(queue_deadline(s(8)), s(28));
+        assert!(queue_deadline(Duration::MAX) > s(1 << 40));
     }
 
     #[test]
@@ -43,5 +49,12 @@ mod tests {
         assert_eq!(queue_limit(1, 1), 100);
         assert_eq!(queue_limit(10, 80), 800);
         assert_eq!(queue_limit(u32::MAX, u32::MAX), 10_000);
+    }
+
+    #[test]
+    fn the_average_start_follows_the_newest() {
+        let s = Duration::from_secs;
+        assert_eq!(average_start(Duration::ZERO, s(8)), s(8));
+        assert_eq!(average_start(s(8), s(4)), s(7));
     }
 }

@@ -2,54 +2,18 @@
 
 use std::time::Duration;
 
-use crate::History;
+use crate::knative::KpaState;
+use crate::windows::{self, Wish};
+use crate::{History, Rules, Settings, Target};
 
-/// What a revision's owner allows and wishes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Instances kept even when idle. A minimum above the maximum counts as the maximum.
-    pub min: u32,
-    /// The most instances.
-    pub max: u32,
-    /// Exactly this many, no autoscaling.
-    pub manual: Option<u32>,
-    /// Requests one instance may have at once; 0 counts as 1.
-    pub concurrency: u32,
-    /// How full an instance should be on average over the windows, in percent; 60 in Cloud Run.
-    pub target_percent: u32,
-    /// How long an instance must be idle before it may go; 15 minutes in Cloud Run. The windows are
-    /// proportional to it (1 and 10 of 15 minutes), so that a revision set to shrink fast does.
-    pub idle_timeout: Duration,
-}
-
-impl Settings {
-    /// The share of an instance's slots that the windows aim at, as in Cloud Run.
-    pub const TARGET_PERCENT: u32 = 60;
-    /// How long an idle instance is kept, as in Cloud Run.
-    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-
-    /// The short window: one minute of a 15-minute idle timeout. Also the cooldown after a start.
-    #[must_use]
-    pub fn short_window(&self) -> Duration {
-        self.idle_timeout / 15
-    }
-
-    /// The long window: ten minutes of a 15-minute idle timeout.
-    #[must_use]
-    pub fn long_window(&self) -> Duration {
-        self.idle_timeout / 3 * 2
-    }
-
-    fn slots(&self) -> u32 {
-        self.concurrency.max(1)
-    }
-}
-
-/// What a revision has and what is asked of it, now.
+/// What a revision has and what is asked of it, now. Instances that drain are not counted, nor are
+/// their requests: both go by themselves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Demand<'a> {
     /// Requests that instances are working on.
     pub in_flight: u32,
+    /// Slots of ready instances that are free.
+    pub free: u32,
     /// Requests that wait for a slot.
     pub queued: u32,
     /// Instances that may get requests.
@@ -58,15 +22,19 @@ pub struct Demand<'a> {
     pub unready: u32,
     /// Instances being started.
     pub starting: u32,
-    /// Since when each ready instance without a request has had none.
+    /// Since when each instance without a request has had none.
     pub idle_since: &'a [Duration],
 }
 
 impl Demand<'_> {
-    fn alive(&self) -> u32 {
+    pub(crate) fn alive(&self) -> u32 {
         self.ready
             .saturating_add(self.unready)
             .saturating_add(self.starting)
+    }
+
+    pub(crate) fn load(&self) -> u32 {
+        self.in_flight.saturating_add(self.queued)
     }
 }
 
@@ -77,33 +45,47 @@ pub struct Decision {
     pub wanted: u32,
     /// Start this many now.
     pub start: u32,
-    /// Stop this many idle instances now, the longest idle first. With manual scaling, and when the
+    /// Stop this many now: idle ones, the longest idle first. With manual scaling, and when the
     /// maximum was lowered, busy ones may be among them: they finish what they have first.
     pub stop: u32,
+    /// How many requests an instance should have before the next one gets any; see
+    /// [`assign`](crate::assign).
+    pub share: u32,
     /// When to ask again if nothing happens before. `None`: only when something happens.
     pub next: Option<Duration>,
+    /// Nobody looks at the load until `next`: ask again as soon as an instance gets a request.
+    pub resting: bool,
+    /// Measure what instances use of their CPUs now.
+    pub measure_cpu: bool,
 }
 
 /// Decides how many instances to start or stop at `now`.
-#[must_use]
-pub fn decide(
+pub(crate) fn decide(
     now: Duration,
     settings: &Settings,
     history: &History,
+    kpa: &mut KpaState,
     demand: &Demand<'_>,
 ) -> Decision {
     match settings.manual {
-        Some(wanted) => exactly(wanted, demand),
-        None => automatic(now, settings, history, demand),
+        Some(wanted) => exactly(wanted, settings, demand),
+        None => {
+            let wish = match &settings.rules {
+                Rules::CloudRun(targets) => windows::wish(now, settings, targets, history, demand),
+                Rules::Knative(rules) => kpa.wish(now, settings, rules, history, demand),
+            };
+            automatic(now, settings, history, kpa, demand, wish)
+        }
     }
 }
 
-fn exactly(wanted: u32, demand: &Demand<'_>) -> Decision {
+fn exactly(wanted: u32, settings: &Settings, demand: &Demand<'_>) -> Decision {
     Decision {
         wanted,
         start: wanted.saturating_sub(demand.alive()),
         stop: demand.alive().saturating_sub(wanted),
-        next: None,
+        share: windows::share(settings, Target::Default.for_instances(wanted)),
+        ..Decision::default()
     }
 }
 
@@ -111,99 +93,97 @@ fn automatic(
     now: Duration,
     settings: &Settings,
     history: &History,
+    kpa: &KpaState,
     demand: &Demand<'_>,
+    wish: Wish,
 ) -> Decision {
     let alive = demand.alive();
-    let floor = settings.min.min(settings.max);
+    let floor = settings.floor();
+    let loaded = demand.load() > 0 || history.concurrency(now, settings.short_window()) > 0.0;
+    let mut decision = Decision {
+        share: wish.share,
+        measure_cpu: alive > 0 && settings.wants_cpu() && (loaded || settings.cpu_always),
+        ..Decision::default()
+    };
+    let tick = next_tick(now, settings);
 
-    // Scale out: what is queued and will find neither a free slot nor one of a starting instance.
-    let slots = u64::from(settings.slots());
-    let free = (u64::from(demand.ready) * slots).saturating_sub(u64::from(demand.in_flight));
-    let coming = u64::from(demand.starting) * slots;
-    let unserved = u64::from(demand.queued).saturating_sub(free + coming);
-    let more = u32::try_from(unserved.div_ceil(slots)).unwrap_or(u32::MAX);
-    let start = alive
-        .saturating_add(more)
-        .min(settings.max)
-        .max(floor)
-        .saturating_sub(alive);
+    // Out: what is queued and will find neither a free slot nor one of a starting instance; and what
+    // the windows want, but only a request wakes a revision that has none.
+    let slots = settings.slots();
+    let coming = demand.starting.saturating_mul(slots);
+    let unserved = demand
+        .queued
+        .saturating_sub(demand.free.saturating_add(coming));
+    let mut out = alive.saturating_add(unserved.div_ceil(slots));
+    if alive > 0 {
+        out = out.max(wish.instances);
+    } else if out > 0 {
+        out = out.max(settings.activation());
+    }
+    let start = out.min(settings.max).max(floor).saturating_sub(alive);
     if start > 0 {
-        return Decision {
-            wanted: alive + start,
-            start,
-            stop: 0,
-            next: None,
-        };
+        decision.wanted = alive + start;
+        decision.start = start;
+        decision.next = Some(tick);
+        return decision;
     }
 
-    // Scale in: what the load now and the windows want stays.
-    let load = u64::from(demand.in_flight) + u64::from(demand.queued);
-    let for_load = u32::try_from(load.div_ceil(slots)).unwrap_or(u32::MAX);
-    let short = history.average(now, settings.short_window());
-    let long = history.average(now, settings.long_window());
-    let for_windows = instances_for(short.max(long), settings);
-    let wanted = for_load.max(for_windows).max(floor).min(settings.max);
-
-    let expired = demand
+    // In: what the load now and the windows want stays.
+    let for_load = demand.load().div_ceil(slots);
+    decision.wanted = for_load.max(wish.instances).max(floor).min(settings.max);
+    let rests = demand
         .idle_since
         .iter()
-        .filter(|since| now >= **since + settings.idle_timeout)
-        .count();
-    let expired = u32::try_from(expired).unwrap_or(u32::MAX);
+        .map(|since| *since + rest(settings, decision.wanted));
+    let expired = u32::try_from(rests.clone().filter(|at| *at <= now).count()).unwrap_or(u32::MAX);
     let cooling_until = history
         .last_start()
         .map(|at| at + settings.short_window())
         .filter(|until| *until > now);
     let above_max = alive.saturating_sub(settings.max);
-    let stop = if cooling_until.is_some() {
+    decision.stop = if cooling_until.is_some() {
         above_max
     } else {
-        expired.min(alive.saturating_sub(wanted)).max(above_max)
+        expired
+            .min(alive.saturating_sub(decision.wanted))
+            .max(above_max)
     };
 
-    // An instance that is not idle now cannot be expired before a whole timeout has passed, so
-    // nobody needs to report when it becomes idle.
-    let left = alive - stop;
-    let next = (left > floor).then(|| {
-        let next_expiry = demand
-            .idle_since
-            .iter()
-            .map(|since| *since + settings.idle_timeout)
-            .filter(|at| *at > now)
-            .min();
-        let all_busy = now + settings.idle_timeout;
-        let mut next = next_expiry.unwrap_or(all_busy).min(all_busy);
-        if expired > stop || demand.in_flight > 0 || short.max(long) > 0.0 {
-            next = next.min(now + history.spacing().max(Duration::from_millis(1)));
-        }
-        if let Some(until) = cooling_until
-            && expired > 0
-        {
-            next = next.min(until);
-        }
-        next
-    });
-    Decision {
-        wanted,
-        start: 0,
-        stop,
-        next,
+    let left = alive - decision.stop;
+    if left == 0 {
+        return decision;
+    }
+    // While there is load the windows move, and so they do while something that could go is kept.
+    let kept = left > floor && (expired > decision.stop || kpa.is_waiting());
+    if loaded || decision.measure_cpu || kept {
+        decision.next = Some(tick);
+    } else {
+        decision.resting = true;
+        // An instance that is not idle now cannot be expired before a whole rest has passed, so nobody
+        // needs to report when it becomes idle.
+        let all_busy = (now + rest(settings, decision.wanted)).max(tick);
+        let next = rests.filter(|at| *at > now).min().unwrap_or(all_busy);
+        decision.next = (left > floor).then(|| next.min(all_busy));
+    }
+    if let Some(until) = cooling_until.filter(|_| kept) {
+        decision.next = decision.next.map(|next| next.min(until));
+    }
+    decision
+}
+
+/// How long an instance must have been idle before it may go, when `wanted` are to be left.
+fn rest(settings: &Settings, wanted: u32) -> Duration {
+    match &settings.rules {
+        Rules::CloudRun(_) => settings.idle_timeout,
+        Rules::Knative(kpa) if wanted == 0 => kpa.window + kpa.retention,
+        Rules::Knative(_) => Duration::ZERO,
     }
 }
 
-/// How many instances an average concurrency wants at the target.
-fn instances_for(concurrency: f64, settings: &Settings) -> u32 {
-    let target =
-        f64::from(settings.slots()) * f64::from(settings.target_percent.clamp(1, 100)) / 100.0;
-    let wanted = (concurrency / target).ceil();
-    if wanted >= f64::from(u32::MAX) {
-        return u32::MAX;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a whole number between 0 and u32::MAX, checked above"
-    )]
-    let wanted = wanted.max(0.0) as u32;
-    wanted
+/// The next moment at which all revisions with the same settings look at their load, so that what they
+/// ask of others can be asked together.
+fn next_tick(now: Duration, settings: &Settings) -> Duration {
+    let tick = settings.tick().as_nanos();
+    let next = (now.as_nanos() / tick + 1) * tick;
+    u64::try_from(next).map_or(Duration::MAX, Duration::from_nanos)
 }

@@ -105,6 +105,36 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// Takes what `parse` makes of a text. The key has two spellings; the first is the one in which
+    /// `write` writes the value, if it writes it at all.
+    pub(crate) fn parsed<T: PartialEq>(
+        &mut self,
+        [first, second]: &[&'static str; 2],
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        write: impl Fn(&T) -> Option<String>,
+    ) -> Option<T> {
+        let sent = [first, second].map(|key| Some((*key, self.rest.remove(*key)?)));
+        let mut value = None;
+        for (key, text) in sent.into_iter().flatten() {
+            let Some(read) = parse(&text) else {
+                self.wrong(key, &text, allowed);
+                continue;
+            };
+            if value.as_ref().is_some_and(|other| *other != read) {
+                self.found.push(Violation::new(
+                    format!("{}[{key}]", self.at),
+                    format!("and {first} are two spellings of one setting, and differ; keep one."),
+                ));
+            } else {
+                let canonical = write(&read).filter(|_| key == *first);
+                self.keep(key, text, canonical);
+                value = Some(read);
+            }
+        }
+        value
+    }
+
     /// Takes one of some words.
     pub(crate) fn word(&mut self, key: &str, allowed: &[&'static str]) -> Option<&'static str> {
         let text = self.rest.remove(key)?;
@@ -212,6 +242,28 @@ impl<'a> Writer<'a> {
         if let Some(text) = sent.or(canonical) {
             self.out.insert(key.to_owned(), text);
         }
+    }
+
+    /// Writes `canonical` under the first spelling of a key, or what was sent under either if that
+    /// means the same.
+    pub(crate) fn parsed(
+        &mut self,
+        keys: &[&'static str; 2],
+        canonical: &Option<String>,
+        same: impl Fn(&str) -> bool,
+    ) {
+        let sent = keys
+            .iter()
+            .find_map(|key| Some((*key, self.as_sent.get(*key).filter(|text| same(text))?)));
+        let own = canonical.as_ref().map(|text| (keys[0], text));
+        if let Some((key, text)) = sent.or(own) {
+            self.out.insert(key.to_owned(), text.clone());
+        }
+    }
+
+    /// Whether either spelling of a key is written.
+    pub(crate) fn has(&self, keys: &[&'static str; 2]) -> bool {
+        keys.iter().any(|key| self.out.contains_key(*key))
     }
 
     /// The annotations.

@@ -2,6 +2,7 @@
 //! `/v1`. What else gcloud asks under `/v1` is in the table of RPCs.
 
 pub(crate) mod annotations;
+mod autoscaling;
 mod container;
 mod revision;
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lauf_model::{
-    Container, EnvVar, Ingress, Meta, Port, Probe, ProbeAction, Protocol, RevisionSpec,
-    RevisionTemplate, Scaling, Service, ServiceSpec, ServiceStatus, TrafficTarget,
+    Container, EnvVar, Ingress, KnativeMetric, KnativeScaling, Meta, Port, Probe, ProbeAction,
+    Protocol, RevisionSpec, RevisionTemplate, Scaling, ScalingTarget, ScalingTargets, Service,
+    ServiceSpec, ServiceStatus, TrafficTarget,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -76,8 +77,51 @@ fn container() -> impl Strategy<Value = Container> {
     )
 }
 
+fn target() -> impl Strategy<Value = ScalingTarget> {
+    prop_oneof![
+        Just(ScalingTarget::Default),
+        (1000..9500_u32).prop_map(ScalingTarget::Share),
+        Just(ScalingTarget::Disabled),
+    ]
+}
+
+fn knative() -> impl Strategy<Value = KnativeScaling> {
+    let metric = prop_oneof![Just(KnativeMetric::Concurrency), Just(KnativeMetric::Rps)];
+    let numbers = (
+        of(1..10_000_000_u32),
+        of(0..20_000_u32),
+        of(0..20_000_u32),
+        of(0..99_u32),
+    );
+    let duration = || of((0..4_000_000_u64).prop_map(Duration::from_millis));
+    (
+        of(metric),
+        numbers,
+        of(0..20_000_u32),
+        duration(),
+        duration(),
+        duration(),
+    )
+        .prop_map(
+            |(metric, numbers, panic_threshold, window, scale_down_delay, retention)| {
+                KnativeScaling {
+                    metric,
+                    target: numbers.0,
+                    target_utilization: numbers.1,
+                    window,
+                    panic_window: numbers.2,
+                    panic_threshold,
+                    scale_down_delay,
+                    retention,
+                    activation_scale: numbers.3,
+                }
+            },
+        )
+}
+
 fn template() -> impl Strategy<Value = RevisionTemplate> {
-    let scale = (0..9_u32, of(1..99_u32));
+    let counts = (0..9_u32, of(1..99_u32), of(1..9_u32));
+    let scale = (counts, target(), target(), of(knative()));
     let flags = (any::<bool>(), any::<bool>());
     let numbers = (1..1000_u32, 1..3600_u64);
     (of(word()), map(), map(), container(), scale, flags, numbers).prop_map(
@@ -91,8 +135,14 @@ fn template() -> impl Strategy<Value = RevisionTemplate> {
                 container,
                 concurrency: numbers.0,
                 timeout: Duration::from_secs(numbers.1),
-                min_instances: scale.0,
-                max_instances: scale.1,
+                min_instances: scale.0.0,
+                max_instances: scale.0.1,
+                initial_instances: scale.0.2,
+                targets: ScalingTargets {
+                    cpu: scale.1,
+                    concurrency: scale.2,
+                },
+                knative: scale.3,
                 startup_cpu_boost: flags.0,
                 cpu_throttling: flags.1,
             },

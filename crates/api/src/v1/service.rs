@@ -10,8 +10,8 @@ use lauf_model::{
 };
 
 use super::annotations::{self as key, Reader, Writer};
-use super::container;
 use super::types::{self, Map};
+use super::{autoscaling, container};
 use crate::refuse;
 use crate::services::{Desired, everything_to_latest};
 
@@ -296,8 +296,7 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
     let annotated = &sent.metadata.annotations;
     let mut notes = Reader::new("spec.template.metadata.annotations", annotated, found);
     notes.refuse(&refuse::REVISION);
-    let min_instances = notes.count_or_zero(key::MIN);
-    let max_instances = notes.count(key::MAX);
+    let scaling = autoscaling::read(&mut notes);
     let startup_cpu_boost = notes.bool(key::STARTUP_BOOST, false);
     let cpu_throttling = notes.bool(key::CPU_THROTTLING, true);
     let (annotations, mut as_sent) = notes.finish();
@@ -335,8 +334,11 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
             container,
             concurrency,
             timeout: Duration::from_secs(u64::from(timeout)),
-            min_instances,
-            max_instances,
+            min_instances: scaling.min,
+            max_instances: scaling.max,
+            initial_instances: scaling.initial,
+            targets: scaling.targets,
+            knative: scaling.knative,
             service_account: sent.spec.service_account_name.clone(),
             startup_cpu_boost,
             cpu_throttling,
@@ -364,8 +366,7 @@ pub(crate) fn write_template(template: &RevisionTemplate) -> types::RevisionTemp
 /// Writes the annotations of a template or revision.
 pub(crate) fn write_revision_notes(rest: &Map, as_sent: &Map, spec: &RevisionSpec) -> Map {
     let mut notes = Writer::new(rest, as_sent);
-    notes.count_or_zero(key::MIN, spec.min_instances);
-    notes.count(key::MAX, spec.max_instances);
+    autoscaling::write(spec, &mut notes);
     notes.bool(key::STARTUP_BOOST, spec.startup_cpu_boost, false);
     notes.bool(key::CPU_THROTTLING, spec.cpu_throttling, true);
     notes.finish()

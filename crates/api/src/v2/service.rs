@@ -171,8 +171,12 @@ fn keep(old: &Service, desired: &mut Desired) {
             template.as_sent.insert(key.clone(), value.clone());
         }
     }
+    let spec = &mut template.spec;
+    spec.initial_instances = was.spec.initial_instances;
+    spec.targets = was.spec.targets;
+    spec.knative.clone_from(&was.spec.knative);
     let was = &was.spec.container;
-    let container = &mut template.spec.container;
+    let container = &mut spec.container;
     let threshold = |was: &Option<ModelProbe>, now: &mut Option<ModelProbe>| {
         if let (Some(was), Some(now)) = (was, now) {
             now.success_threshold = was.success_threshold;
