@@ -12,6 +12,7 @@ mod peers;
 mod platform;
 mod proxy;
 mod sample;
+mod simulate;
 mod stats;
 
 use std::path::Path;
@@ -37,6 +38,8 @@ enum Command {
     Density(density::Options),
     /// Requests per CPU-second, p50 and p99 of the gateway beside nginx and haproxy.
     Proxy(proxy::Options),
+    /// A live run beside its simulation: instance-seconds and p99 on two loads.
+    Simulate(simulate::Options),
     /// The gateway in a process of its own, with one route to a backend. Used by `proxy`.
     #[command(hide = true)]
     ServeGateway {
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         Command::Deploy(options) => deploy::run(&options),
         Command::Density(options) => density::run(&options),
         Command::Proxy(options) => proxy::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::ServeGateway { listen, backend } => backend::serve_gateway(listen, backend),
     }
 }

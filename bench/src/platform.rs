@@ -136,6 +136,22 @@ impl Platform {
         Ok(())
     }
 
+    /// Runs a command of the command line and gives what it printed.
+    pub(crate) fn lauf(&self, words: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let output = Command::new(&self.program)
+            .args(words)
+            .env("LAUF_DATA", &self.data)
+            .output()?;
+        if !output.status.success() {
+            bail!(
+                "lauf {}: {}",
+                words.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(output.stdout)
+    }
+
     /// A connection to the API.
     pub(crate) fn api(&self) -> Api {
         let host = format!("{}-run.googleapis.com", self.region);

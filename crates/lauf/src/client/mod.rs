@@ -23,6 +23,7 @@ mod output;
 mod pairs;
 mod revisions;
 mod service;
+mod simulate;
 mod token;
 mod traffic;
 
@@ -105,6 +106,8 @@ pub(crate) enum Command {
     Logs(logs::LogsArgs),
     /// Send traffic to revisions, by percent and by tag
     Traffic(traffic::TrafficArgs),
+    /// Play an access log against settings: instances, cold starts, latency, cost
+    Simulate(Box<simulate::SimulateArgs>),
     /// Delete a service and all its revisions
     Delete(delete::DeleteArgs),
     /// Print a service's address, and open it in a browser where there is one
@@ -152,6 +155,7 @@ pub(crate) async fn run(
         }
         Command::Gcloud(command) => gcloud::run(global, &out, command).await,
         Command::Token(args) => token::run(global, &out, &args),
+        Command::Simulate(args) => simulate::run(global, &out, *args).await,
         command => {
             let api = Api::connect(Target::find(global)?).await?;
             with_server(&api, &out, command).await
@@ -172,6 +176,8 @@ async fn with_server(api: &Api, out: &Out, command: Command) -> Result<()> {
         Command::Url(args) => open::url(api, out, &args).await,
         Command::Image(command) => image::run(api, out, command).await,
         // They need no server and were run before.
-        Command::Token(_) | Command::Gcloud(_) | Command::Completion(_) => Ok(()),
+        Command::Token(_) | Command::Gcloud(_) | Command::Completion(_) | Command::Simulate(_) => {
+            Ok(())
+        }
     }
 }

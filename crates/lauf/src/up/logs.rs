@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lauf_api::{LogPage, LogQuery, LogStream, Logs};
 use lauf_engine::{Exit, ExitReason, InstanceLog, InstanceSpec, LocalEngine};
 use lauf_gateway::{FleetEvent, FleetEvents};
@@ -27,6 +27,9 @@ use tokio::sync::Notify;
 const REMEMBERED: usize = 50_000;
 /// How much of the spool is read at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
+
+/// The label that says how long a start took, from being asked for to ready.
+const STARTED_IN: &str = "lauf.dev/started-in";
 
 /// The resource that entries about a revision belong to.
 pub(super) fn resource(revision: &RevisionKey) -> Resource {
@@ -84,6 +87,17 @@ impl Journal {
     }
 
     fn platform(&self, revision: &RevisionKey, instance: &str, severity: Severity, text: String) {
+        self.sink
+            .push(self.entry(revision, instance, severity, text));
+    }
+
+    fn entry(
+        &self,
+        revision: &RevisionKey,
+        instance: &str,
+        severity: Severity,
+        text: String,
+    ) -> LogEntry {
         let mut entry = LogEntry::new(
             log_name(&revision.service.project, "varlog%2Fsystem"),
             resource(revision),
@@ -94,7 +108,7 @@ impl Journal {
         entry
             .labels
             .insert("instanceId".into(), instance.to_owned());
-        self.sink.push(entry);
+        entry
     }
 
     /// One line of a container.
@@ -174,12 +188,12 @@ impl FleetEvents for Journal {
                     instance.phases.sandbox.as_millis(),
                     instance.phases.boot.as_millis(),
                 );
-                self.platform(
-                    &instance.spec.revision,
-                    &instance.id().0,
-                    Severity::Info,
-                    text,
-                );
+                let (revision, id) = (&instance.spec.revision, &instance.id().0);
+                let mut entry = self.entry(revision, id, Severity::Info, text);
+                // For programs; `lauf simulate` learns from it.
+                let took = format!("{:.6}s", took.as_secs_f64());
+                entry.labels.insert(STARTED_IN.into(), took);
+                self.sink.push(entry);
             }
             FleetEvent::StartFailed {
                 revision,
@@ -189,7 +203,8 @@ impl FleetEvents for Journal {
                 self.platform(&revision, &id.0, Severity::Error, error.to_string());
             }
             FleetEvent::Exited { instance, exit } => {
-                if let Some((severity, text)) = exit_text(&exit) {
+                let lived = self.clock.now().duration_since(instance.started);
+                if let Some((severity, text)) = exit_text(&exit, lived) {
                     self.platform(&instance.spec.revision, &instance.id().0, severity, text);
                 }
             }
@@ -197,8 +212,8 @@ impl FleetEvents for Journal {
     }
 }
 
-/// What the owner should know of an exit; nothing of those that were asked for.
-fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
+/// What the owner should know of an exit.
+fn exit_text(exit: &Exit, lived: SignedDuration) -> Option<(Severity, String)> {
     let how = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -213,8 +228,12 @@ fn exit_text(exit: &Exit) -> Option<(Severity, String)> {
             Severity::Error,
             "The instance was lost with its keeper.".into(),
         )),
-        // Those have their own lines, or are what the platform wanted.
-        ExitReason::OutOfMemory | ExitReason::Liveness | ExitReason::Stopped => None,
+        ExitReason::Stopped => Some((
+            Severity::Info,
+            format!("Instance stopped after {:.1} s.", lived.as_secs_f64()),
+        )),
+        // Those have their own lines.
+        ExitReason::OutOfMemory | ExitReason::Liveness => None,
     }
 }
 

@@ -10,6 +10,9 @@ use lauf_observe::{HttpRequest, LogEntry, LogSink, Payload, Resource, Severity};
 
 use super::logs::{log_name, resource};
 
+/// The label that says how long a request waited for an instance, if it did.
+const WAITED: &str = "lauf.dev/waited";
+
 /// Writes the request log, `run.googleapis.com/requests`.
 pub(crate) struct RequestLog(LogSink);
 
@@ -56,6 +59,10 @@ fn entry(record: &RequestRecord) -> LogEntry {
         entry
             .labels
             .insert("instanceId".into(), instance.id().0.clone());
+    }
+    if !record.waited.is_zero() {
+        let waited = format!("{:.6}s", record.waited.as_secs_f64());
+        entry.labels.insert(WAITED.into(), waited);
     }
     if record.trace != 0 {
         entry.trace = Some(format!("projects/{project}/traces/{:032x}", record.trace));

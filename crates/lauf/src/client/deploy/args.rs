@@ -108,6 +108,21 @@ pub(crate) struct DeployArgs {
     /// Instances at most
     #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
     max_instances: Option<u32>,
+    /// Instances of the whole service kept running, divided over its revisions by traffic
+    #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
+    min: Option<u32>,
+    /// Instances of the whole service at most, divided likewise
+    #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
+    max: Option<u32>,
+    /// auto, or exactly this many instances of the whole service
+    #[arg(long, value_name = "MODE", help_heading = "Resources and scaling", value_parser = scaling)]
+    scaling: Option<Manual>,
+    /// How busy CPUs are to be on average, from 0.1 to 0.95; disabled, or default
+    #[arg(long, value_name = "TARGET", help_heading = "Resources and scaling")]
+    scaling_cpu_target: Option<String>,
+    /// How full instances are to be on average, likewise
+    #[arg(long, value_name = "TARGET", help_heading = "Resources and scaling")]
+    scaling_concurrency_target: Option<String>,
 
     /// Everybody may call the service
     #[arg(
@@ -161,6 +176,19 @@ pub(crate) struct DeployArgs {
     pub(super) no_wait: bool,
 }
 
+/// Manual scaling: `Some` of a number of instances, or none.
+pub(super) type Manual = Option<u32>;
+
+fn scaling(text: &str) -> Result<Manual, String> {
+    match text {
+        "auto" => Ok(None),
+        count => match count.parse() {
+            Ok(count) => Ok(Some(count)),
+            Err(_) => Err("it must be auto or a number of instances".to_owned()),
+        },
+    }
+}
+
 /// What `lauf deploy` shall change; `None` and empty leave things as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Change {
@@ -180,6 +208,11 @@ pub(super) struct Change {
     pub(super) timeout_seconds: Option<u64>,
     pub(super) min_instances: Option<u32>,
     pub(super) max_instances: Option<u32>,
+    pub(super) service_min: Option<u32>,
+    pub(super) service_max: Option<u32>,
+    pub(super) scaling: Option<Manual>,
+    pub(super) cpu_target: Option<String>,
+    pub(super) concurrency_target: Option<String>,
     pub(super) service_account: Option<String>,
     pub(super) set_labels: Vec<(String, String)>,
     pub(super) remove_labels: Vec<String>,
@@ -223,6 +256,11 @@ impl DeployArgs {
             timeout_seconds: self.timeout.as_deref().map(seconds).transpose()?,
             min_instances: self.min_instances,
             max_instances: self.max_instances,
+            service_min: self.min,
+            service_max: self.max,
+            scaling: self.scaling,
+            cpu_target: self.scaling_cpu_target.clone(),
+            concurrency_target: self.scaling_concurrency_target.clone(),
             service_account: self.service_account.clone(),
             set_labels,
             remove_labels: self.remove_labels.clone(),

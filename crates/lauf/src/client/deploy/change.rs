@@ -14,6 +14,12 @@ const DESCRIPTION: &str = "run.googleapis.com/description";
 const MIN: &str = "autoscaling.knative.dev/minScale";
 const MAX: &str = "autoscaling.knative.dev/maxScale";
 const BOOST: &str = "run.googleapis.com/startup-cpu-boost";
+const SERVICE_MIN: &str = "run.googleapis.com/minScale";
+const SERVICE_MAX: &str = "run.googleapis.com/maxScale";
+const SCALING_MODE: &str = "run.googleapis.com/scalingMode";
+const MANUAL_COUNT: &str = "run.googleapis.com/manualInstanceCount";
+const CPU_TARGET: &str = "run.googleapis.com/scaling-cpu-target";
+const CONCURRENCY_TARGET: &str = "run.googleapis.com/scaling-concurrency-target";
 
 /// A service that does not exist yet.
 ///
@@ -60,6 +66,7 @@ pub(super) fn apply(service: &mut Value, name: &str, change: &Change, nonce: &st
             description,
         );
     }
+    scale(&mut service["metadata"]["annotations"], change);
 
     let template = &mut service["spec"]["template"];
     let metadata = &mut template["metadata"];
@@ -85,6 +92,16 @@ pub(super) fn apply(service: &mut Value, name: &str, change: &Change, nonce: &st
     for (key, count) in [(MIN, change.min_instances), (MAX, change.max_instances)] {
         if let Some(count) = count {
             set(&mut metadata["annotations"], key, &count.to_string());
+        }
+    }
+    for (key, target) in [
+        (CPU_TARGET, &change.cpu_target),
+        (CONCURRENCY_TARGET, &change.concurrency_target),
+    ] {
+        match target.as_deref() {
+            None => {}
+            Some("default") => remove(&mut metadata["annotations"], key),
+            Some(target) => set(&mut metadata["annotations"], key, target),
         }
     }
 
@@ -234,6 +251,36 @@ pub(super) fn tag_url<'a>(service: &'a Value, tag: &str) -> Option<&'a str> {
     Some(text(target, "/url")).filter(|url| !url.is_empty())
 }
 
+/// The counts of the whole service.
+fn scale(annotations: &mut Value, change: &Change) {
+    let counts = [
+        (SERVICE_MIN, change.service_min),
+        (SERVICE_MAX, change.service_max),
+    ];
+    for (key, count) in counts {
+        if let Some(count) = count {
+            set(annotations, key, &count.to_string());
+        }
+    }
+    match change.scaling {
+        None => {}
+        Some(None) => {
+            remove(annotations, MANUAL_COUNT);
+            remove(annotations, SCALING_MODE);
+        }
+        Some(Some(count)) => {
+            set(annotations, SCALING_MODE, "manual");
+            set(annotations, MANUAL_COUNT, &count.to_string());
+        }
+    }
+}
+
+fn remove(map: &mut Value, key: &str) {
+    if let Some(map) = map.as_object_mut() {
+        map.remove(key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,6 +388,44 @@ mod tests {
             ..change
         };
         assert!(created("x", "demo", &refused, NONCE_VALUE).is_err());
+    }
+
+    #[test]
+    fn scaling_is_said_once_for_the_service_and_once_for_the_revision() {
+        let mut service = existing();
+        let manual = Change {
+            service_max: Some(9),
+            scaling: Some(Some(3)),
+            cpu_target: Some("0.75".into()),
+            ..Change::default()
+        };
+        apply(&mut service, "hello", &manual, NONCE_VALUE).unwrap();
+        let notes = &service["metadata"]["annotations"];
+        assert_eq!(notes[SERVICE_MAX], "9");
+        assert_eq!(
+            (&notes[SCALING_MODE], &notes[MANUAL_COUNT]),
+            (&json!("manual"), &json!("3"))
+        );
+        let of_template = "/spec/template/metadata/annotations";
+        assert_eq!(service.pointer(of_template).unwrap()[CPU_TARGET], "0.75");
+        let automatic = Change {
+            scaling: Some(None),
+            cpu_target: Some("default".into()),
+            ..Change::default()
+        };
+        apply(&mut service, "hello", &automatic, NONCE_VALUE).unwrap();
+        assert!(
+            service["metadata"]["annotations"]
+                .get(MANUAL_COUNT)
+                .is_none()
+        );
+        assert!(
+            service
+                .pointer(of_template)
+                .unwrap()
+                .get(CPU_TARGET)
+                .is_none()
+        );
     }
 
     #[test]
