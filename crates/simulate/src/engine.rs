@@ -492,6 +492,7 @@ impl World {
             }
             if victim.drain || instance.in_flight == 0 {
                 instance.state = State::Draining;
+                self.level.leaving += 1;
                 left -= 1;
             }
         }
@@ -518,6 +519,7 @@ impl World {
     fn ended(&mut self, index: usize) {
         self.members.retain(|member| *member != index);
         self.level.instances -= 1;
+        self.level.leaving -= 1;
         self.totals.stops += 1;
         self.bill(index);
         self.act();
@@ -532,8 +534,8 @@ impl World {
     }
 
     fn count_instances(&mut self) {
-        let all = self.level.instances + self.level.starting;
-        self.totals.most_instances = self.totals.most_instances.max(all);
+        let most = self.totals.most_instances.max(self.level.serving());
+        self.totals.most_instances = most;
     }
 
     // === bills ===

@@ -19,9 +19,18 @@ pub(crate) struct Level {
     /// Of them, those that have requests.
     pub(crate) busy: u32,
     pub(crate) starting: u32,
+    /// Those that get no further requests.
+    pub(crate) leaving: u32,
     pub(crate) in_flight: u32,
     pub(crate) queued: u32,
     pub(crate) busy_cpus: f64,
+}
+
+impl Level {
+    /// What the maximum is about: who gets requests, or will.
+    pub(crate) fn serving(&self) -> u32 {
+        self.instances + self.starting - self.leaving
+    }
 }
 
 /// Levels over time. Its buckets grow as the time does.

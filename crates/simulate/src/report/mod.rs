@@ -67,7 +67,7 @@ pub struct Totals {
     pub stops: u64,
     /// How long the instance that was stopped soonest had been ready, in seconds.
     pub shortest_life: Option<f64>,
-    /// Instances at once, at most.
+    /// Instances at once, at most: starting ones included, and not those that get no further requests.
     pub most_instances: u32,
     /// Instances over time, starting ones included.
     pub instance_seconds: f64,
@@ -87,7 +87,7 @@ pub struct Bucket {
     pub request_seconds: f64,
     /// CPU time.
     pub cpu_seconds: f64,
-    /// Instances at once, at most, starting ones included.
+    /// Instances at once, at most, as in [`Totals`].
     pub most_instances: u32,
     /// Requests that waited at once, at most.
     pub most_queued: u32,
@@ -105,7 +105,7 @@ impl Bucket {
         self.starting_seconds += f64::from(level.starting) * seconds;
         self.request_seconds += f64::from(level.in_flight) * seconds;
         self.cpu_seconds += level.busy_cpus * seconds;
-        self.most_instances = self.most_instances.max(level.instances + level.starting);
+        self.most_instances = self.most_instances.max(level.serving());
         self.most_queued = self.most_queued.max(level.queued);
     }
 
