@@ -214,8 +214,7 @@ impl Socket {
         let results = self.run(batch)?.into_iter().enumerate();
         results
             .filter(|(place, _)| !batch.optional.contains(place))
-            .map(|(_, result)| result)
-            .collect()
+            .try_for_each(|(_, result)| result)
     }
 
     /// Asks for everything of a kind and hands each answer's body (without the netlink header) to `each`.
