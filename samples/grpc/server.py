@@ -92,9 +92,22 @@ def main():
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
+    states = health_pb2.HealthCheckResponse
+    state = states.SERVING
+
+    def announce():
+        for name in ("", SERVICE):
+            checks.set(name, state)
+
+    def turn(*_):
+        """SIGUSR1 takes the server out of service and back, as an operator would for maintenance."""
+        nonlocal state
+        state = states.NOT_SERVING if state == states.SERVING else states.SERVING
+        announce()
+
+    signal.signal(signal.SIGUSR1, turn)
     server.start()
-    for name in ("", SERVICE):
-        checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    announce()
     log("INFO", f"listening on port {port}")
 
     asked_to_stop.wait()

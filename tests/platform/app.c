@@ -97,6 +97,8 @@ static void serve(int port) {
         perror("listen");
         exit(1);
     }
+    printf("listening on %d\n", port);
+    fflush(stdout);
     sockets[0] = (struct pollfd){.fd = listener, .events = POLLIN};
     /* The signal is let in only while it waits, so that none is missed between the look and the wait. */
     sigset_t hangup, none;

@@ -1,12 +1,14 @@
 """Probes of a running app. The app is told by signals, from outside, to turn unhealthy; see app.c."""
 
 import concurrent.futures
+import json
 import os
+import pathlib
 import re
 import signal
 
 from platform_under_test import Failed, alive, command, until
-from telling import expect, step
+from telling import expect, skipped, step
 
 # Generous: the machine may be busy with other things.
 LONG = 60
@@ -33,6 +35,7 @@ def tell(platform):
             pool.submit(out_of_traffic, platform),
             pool.submit(slow, platform),
             pool.submit(too_slow, platform),
+            *grpc(pool, platform),
         ]
         for story in stories:
             story.result()
@@ -86,6 +89,53 @@ def replaced(platform, name, probe, sign, log):
         expect("a healthy one stays", instances(platform, name), now)
 
 
+def grpc(pool, platform):
+    """The sample `grpc`, whose health service is that of gRPC's own library."""
+    sample = pathlib.Path(os.environ.get("SAMPLES", ""), "grpc")
+    if not (sample / "image.json").is_file():
+        skipped("gRPC probes", f"the sample is not built in {sample}: cargo xtask images --only grpc, and set SAMPLES")
+        return []
+    spec = json.loads((sample / "image.json").read_text())
+    platform.lauf("image", "pack", str(sample / "rootfs"), "-t", "grpc", "--entrypoint", json.dumps(spec["entrypoint"]),
+                  "--workdir", spec["workdir"], "--user", spec["user"], *(f"--env={name}={value}" for name, value in spec["env"].items()))
+    return [pool.submit(out_of_service, platform), pool.submit(unknown_service, platform)]
+
+
+def grpc_container(service, **more):
+    """The sample with a startup probe of a service's name."""
+    return {"image": "grpc", "ports": [{"name": "h2c", "containerPort": 8080}],
+            "startupProbe": {"grpc": {"service": service}, **OFTEN, "failureThreshold": 30}, **more}
+
+
+def out_of_service(platform):
+    """A gRPC server that says of itself that it does not serve."""
+    with step("liveness, gRPC: a server that says NOT_SERVING is ended and replaced, and the log says why"):
+        probe = {"grpc": {"service": "lauf.samples.route.Route"}, **OFTEN}
+        deploy(platform, "route", grpc_container("lauf.samples.route.Route", livenessProbe=probe), least=1)
+
+        def servers():
+            return {process for process in platform.family() if "K_SERVICE=route" in environment(process[0])}
+        (old,) = until("there is one server", LONG, servers)
+        os.kill(old[0], signal.SIGUSR1)
+        until("the log tells", LONG, lambda: re.search(
+            r"LIVENESS GRPC probe failed 2 times consecutively .* on port 8080.*NOT_SERVING",
+            platform.lauf("logs", "route", "--limit", "50")))
+        until("the old one is gone", LONG, lambda: not alive(old))
+        until("another one runs", LONG, lambda: servers() - {old})
+
+
+def unknown_service(platform):
+    """A probe of a service that the server does not have."""
+    with step("startup, gRPC: a probe of a service that the server does not know fails, and the text says so"):
+        container = grpc_container("lauf.samples.Other")
+        container["startupProbe"]["failureThreshold"] = 3
+        platform.create("other", container)
+        status, text = platform.settled("other", LONG)
+        expect("Ready", status, "False")
+        if not re.search(r"STARTUP GRPC probe failed 3 times consecutively .* does not know this service name", text):
+            raise Failed(f"the condition says {text!r}")
+
+
 def out_of_traffic(platform):
     """Of two instances, one says it is not ready, and later that it is."""
     with step("readiness: an instance that is not ready gets no requests, lives on, and gets them again when it is"):
@@ -133,5 +183,5 @@ def too_slow(platform):
         platform.create("too-slow", {"image": "app", **container})
         status, text = platform.settled("too-slow", LONG)
         expect("Ready", status, "False")
-        if not re.search(r"STARTUP HTTP probe failed on port 8080: status 503", text):
+        if not re.search(r'STARTUP HTTP probe failed 2 times consecutively for container ".*" on port 8080 path "/started".*: status 503', text):
             raise Failed(f"the condition says {text!r}")

@@ -63,9 +63,9 @@ def fetch(port, host, path="/", method="GET", body=None, headers=None, timeout=3
 class Platform:
     """A running Lauf. As a context it ends with `lauf down --purge` and the proof that nothing is left."""
 
-    def __init__(self, idle="15m", egress=False):
+    def __init__(self, idle="15m", egress=False, options=()):
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="lauf-platform-"))
-        self.options = ["--idle-timeout", idle, "--egress", "true" if egress else "false"]
+        self.options = ["--idle-timeout", idle, "--egress", "true" if egress else "false", *options]
         self.port = 0
         self.server = None
         self.seen = set()

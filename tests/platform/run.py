@@ -24,6 +24,7 @@ import time
 import traceback
 
 import health
+import runtimes
 from platform_under_test import LAUF, Failed, Load, Platform, alive, until
 from telling import TALLY, expect, failed, passed, skipped, step
 
@@ -522,7 +523,34 @@ def probes():
         health.tell(platform)
 
 
-STORIES = [zero, server_killed, keeper_killed, killed_in_deploys, bad_apps, bad_clients, traffic, probes, purge]
+def full():
+    """A machine that is full: 429, a line in the log, a condition that says why, and room again."""
+    with Platform(idle="1s", options=["--max-instances", "3"]) as platform:
+        host = hello(platform)
+        until("it is at zero", 20, lambda: platform.services()["hello"]["instances"] == 0)
+        platform.create("filler", {"image": "app"}, least=3, most=3)
+        until("three instances fill the machine", 30, lambda: platform.services()["filler"]["instances"] == 3)
+        with step("a request for which there is no room is 429, and the log says why"):
+            expect("status", platform.get(host).status, 429)
+            until("the log tells", 10, lambda: "There is no room for another instance: 3 instances run on this machine"
+                  in platform.lauf("logs", "hello", "--limit", "50"))
+        with step("a deploy for which there is no room says so"):
+            platform.create("late", {"image": "app"})
+            status, text = platform.settled("late")
+            expect("Ready", status, "False")
+            if "There is no room for another instance" not in text:
+                raise Failed(f"the condition says {text!r}")
+        with step("when others have gone there is room again"):
+            platform.lauf("delete", "filler", "--quiet")
+            until("200", 30, lambda: platform.get(host).status == 200)
+
+
+def oci_runtimes():
+    """Other runtimes: the same platform over runc, crun and gVisor."""
+    runtimes.tell(hello, RECOVERY)
+
+
+STORIES = [zero, server_killed, keeper_killed, killed_in_deploys, bad_apps, bad_clients, traffic, probes, full, oci_runtimes, purge]
 
 
 def main():

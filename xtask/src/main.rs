@@ -8,6 +8,7 @@ mod bench;
 mod client;
 mod clock;
 mod demo;
+mod gvisor;
 mod images;
 mod lint;
 mod samples;

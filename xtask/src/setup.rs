@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{tools, ui};
+use crate::{gvisor, tools, ui};
 
 /// What a package is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -120,6 +120,18 @@ const NEEDS: &[Need] = &[
     ),
     need(
         Test,
+        "crun",
+        Program("crun"),
+        "the second back end with another runtime; a peer of the cold-start benchmark",
+    ),
+    need(
+        Test,
+        "runsc",
+        Program("runsc"),
+        "gVisor, the second back end with a kernel of its own",
+    ),
+    need(
+        Test,
         "busybox-static",
         Program("busybox"),
         "small test images, and the guest of the cgroup v2 tests",
@@ -135,12 +147,6 @@ const NEEDS: &[Need] = &[
         "qemu-system-x86",
         Program("qemu-system-x86_64"),
         "the sandbox tests on a kernel with cgroup v2 controllers",
-    ),
-    need(
-        Bench,
-        "crun",
-        Program("crun"),
-        "a peer of the cold-start benchmark",
     ),
     need(
         Bench,
@@ -182,6 +188,9 @@ pub(crate) fn ensure(purpose: Purpose, yes: bool) -> Result<Vec<String>> {
     let missing = missing(purpose);
     musl_target();
     if missing.is_empty() {
+        if purpose == Test {
+            gvisor::from_backports();
+        }
         ui::step("everything needed is installed");
         return Ok(Vec::new());
     }
@@ -222,6 +231,9 @@ pub(crate) fn ensure(purpose: Purpose, yes: bool) -> Result<Vec<String>> {
         .iter()
         .map(|need| format!("{} ({})", need.package, need.why))
         .collect();
+    if purpose == Test {
+        gvisor::from_backports();
+    }
     for lack in &lacking {
         ui::warn(&format!("could not be had: {lack}"));
     }

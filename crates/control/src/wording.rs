@@ -40,7 +40,7 @@ fn condition(
 pub(crate) fn start_failure(error: &StartError, port: u16) -> (&'static str, String) {
     match error {
         StartError::Image(text) => ("ContainerMissing", text.clone()),
-        StartError::Host(_) => ("ResourcesUnavailable", error.to_string()),
+        StartError::Host(_) | StartError::NoRoom(_) => ("ResourcesUnavailable", error.to_string()),
         _ => (
             "HealthCheckContainerError",
             format!(

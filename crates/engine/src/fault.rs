@@ -29,6 +29,7 @@ pub(crate) fn start(error: &lauf_sandbox::StartError, spec: &InstanceSpec) -> St
             "The container cannot be started from the image '{}': {text}.",
             spec.container.image
         )),
+        FailReason::NoRoom => StartError::NoRoom(text.clone()),
         FailReason::Mount
         | FailReason::IdInUse
         | FailReason::Busy

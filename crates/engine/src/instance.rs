@@ -134,6 +134,9 @@ pub enum StartError {
     /// The startup probe did not pass in time.
     #[error("{0}")]
     Probe(String),
+    /// The machine has no room for it until others have ended.
+    #[error("There is no room for another instance: {0}.")]
+    NoRoom(String),
     /// This host cannot start it now; another try may work.
     #[error("The instance could not be started on this host: {0}")]
     Host(String),
@@ -143,6 +146,6 @@ impl StartError {
     /// Whether the user has to change something; otherwise a retry may help.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, Self::Host(_))
+        !matches!(self, Self::Host(_) | Self::NoRoom(_))
     }
 }

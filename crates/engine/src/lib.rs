@@ -14,6 +14,8 @@ mod probe;
 mod prober;
 mod startup;
 mod table;
+#[cfg(test)]
+mod testing;
 
 pub use local::{InstanceLog, LocalConfig, LocalEngine};
 

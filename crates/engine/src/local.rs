@@ -125,6 +125,27 @@ impl LocalEngine {
             .unwrap_or_default()
     }
 
+    /// Starts a container of a few bytes, to see whether the runtime does what it should on this machine.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub async fn try_runtime(&self) -> Result<(), String> {
+        let settings = &self.0.config.keeper.settings;
+        let (dir, owner) = (settings.state_dir.clone(), settings.uid_base);
+        let spec =
+            tokio::task::spawn_blocking(move || lauf_sandbox::doctor::trial_spec(&dir, owner))
+                .await
+                .map_err(|e| e.to_string())??;
+        let folders = spec.layers.clone();
+        let started = self.0.keeper().start(spec).await;
+        let remove = move || folders.iter().try_for_each(std::fs::remove_dir_all);
+        let removed = tokio::task::spawn_blocking(remove).await;
+        started.map_err(|e| e.to_string())?;
+        removed
+            .map_err(|e| e.to_string())?
+            .map_err(|e| format!("the folder for the trial: {e}"))
+    }
+
     /// Where the containers' output is; read it with [`lauf_sandbox::spool::SpoolReader`].
     #[must_use]
     pub fn spool_dir(&self) -> std::path::PathBuf {
@@ -255,8 +276,9 @@ impl Inner {
                             inner.log.system(&spec, true, &text);
                             entry.ending(ExitReason::Liveness);
                             let (engine, id) = (LocalEngine(Arc::clone(&inner)), spec.id.clone());
+                            // At once: it is not well enough to say goodbye (Cloud Run, "Configure container health checks").
                             tokio::spawn(async move {
-                                engine.stop(&id, Duration::from_secs(10)).await;
+                                engine.stop(&id, Duration::ZERO).await;
                             });
                         }
                     },
@@ -528,10 +550,19 @@ fn log_oom(inner: &Inner, exited: &Exited) {
             mib(spec.container.memory_bytes),
             mib(exited.memory_peak_bytes),
         );
-        let text = format!(
-            "Memory limit of {limit} MiB exceeded with {used} MiB used. Consider increasing the \
-             memory limit, see the service's memory setting."
-        );
+        // It was near its own limit, or else what was exhausted is what all have together.
+        let text = if used >= limit.saturating_sub(limit / 8) {
+            format!(
+                "Memory limit of {limit} MiB exceeded with {used} MiB used. Consider increasing the \
+                 memory limit, see the service's memory setting."
+            )
+        } else {
+            format!(
+                "The instance was killed with {used} of its {limit} MiB used, because the instances \
+                 on this machine have used up the memory that they may use together. Run fewer, or \
+                 raise `lauf up --memory`."
+            )
+        };
         inner.log.system(&spec, true, &text);
     }
 }

@@ -11,7 +11,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use jiff::SignedDuration;
-use lauf_engine::{ExitReason, Instance, InstanceState};
+use lauf_engine::{ExitReason, Instance, InstanceState, StartError};
 use lauf_model::Protocol;
 
 use crate::admit::{Denied, Refusal, admit};
@@ -486,7 +486,7 @@ impl Exchange {
 
     fn no_instance(self, refused: &Refused) -> Response<Outgoing> {
         match refused {
-            Refused::NoInstance => {
+            Refused::NoInstance | Refused::StartFailed(StartError::NoRoom(_)) => {
                 self.refused(error_page::rate_exceeded(), error_page::NO_INSTANCE)
             }
             Refused::StartFailed(_) => self.unavailable(error_page::START_FAILED),

@@ -24,6 +24,9 @@ use crate::fleet::{FleetDeps, STOP_GRACE};
 use crate::pool::{Refused, RevisionPool};
 use crate::slot::Slots;
 
+/// How often the log of a revision says that the machine has no room for it.
+const TELL_FULL_EVERY: Duration = Duration::from_secs(30);
+
 /// Something that happened to an instance.
 #[derive(Debug, Clone)]
 pub enum FleetEvent {
@@ -94,6 +97,7 @@ pub(crate) fn spawn(
         total: Load::default(),
         firsts: Vec::new(),
         was_ready: false,
+        told_full: None,
     };
     worker.adopt(running);
     deps.control.spawn(worker.run(inbox));
@@ -123,6 +127,8 @@ struct Worker {
     total: Load,
     firsts: Vec<oneshot::Sender<Result<(), StartError>>>,
     was_ready: bool,
+    /// When the log was last told that the machine is full.
+    told_full: Option<Duration>,
 }
 
 struct Member {
@@ -324,11 +330,18 @@ impl Worker {
                 self.started(now);
             }
             Err(error) => {
-                self.deps.events.event(FleetEvent::StartFailed {
-                    revision: Arc::clone(self.pool.key()),
-                    id,
-                    error: error.clone(),
-                });
+                let full = matches!(error, StartError::NoRoom(_));
+                // A full machine is asked again and again; once is enough to be told.
+                if !full || self.told_full.is_none_or(|at| now >= at + TELL_FULL_EVERY) {
+                    if full {
+                        self.told_full = Some(now);
+                    }
+                    self.deps.events.event(FleetEvent::StartFailed {
+                        revision: Arc::clone(self.pool.key()),
+                        id,
+                        error: error.clone(),
+                    });
+                }
                 self.scaler.start_failed(now, error.is_permanent());
                 if self.starts.is_empty() {
                     for first in self.firsts.drain(..) {

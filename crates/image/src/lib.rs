@@ -26,6 +26,7 @@ mod config;
 mod digest;
 mod error;
 mod flight;
+mod flush;
 mod gc;
 mod import;
 mod ingest;
@@ -83,6 +84,7 @@ struct Inner {
     ready: Ready,
     leases: Leases,
     preparations: Flights<Digest, Arc<PreparedImage>>,
+    flusher: Arc<flush::Flusher>,
     unpackings: Flights<Digest, prepare::LayerMeta>,
     downloads: Flights<(RemoteRepo, Digest), bool>,
     download_turns: Semaphore,
@@ -112,6 +114,7 @@ impl Images {
             ready: Ready::default(),
             leases: Leases::default(),
             preparations: Flights::default(),
+            flusher: Arc::new(flush::Flusher::new(&config.dir)),
             unpackings: Flights::default(),
             downloads: Flights::default(),
             download_turns: Semaphore::new(DOWNLOADS),

@@ -1,8 +1,8 @@
 //! From a resolved image to folders an overlay can be mounted from.
 //!
 //! Each layer is unpacked once, under the digest of its uncompressed tar: into a temporary folder,
-//! checked, flushed, then renamed, so a process killed at any point leaves either nothing or a whole
-//! layer. Images that are ready stay in memory; looking one up again is a hash lookup.
+//! checked, then renamed, so a process killed at any point leaves either nothing or a whole layer. It
+//! is flushed afterwards; what a crash of the machine may have damaged is unpacked anew. Images that are ready stay in memory; looking one up again is a hash lookup.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::Images;
 use crate::digest::Digest;
 use crate::error::{ImageError, IoContext};
+use crate::flush::Flusher;
 use crate::manifest::{Descriptor, Platform, RunConfig};
 use crate::resolve::{Place, ResolvedImage, check_platform};
-use crate::store::{Store, blocking, sync_parent};
+use crate::store::{Store, blocking};
 use crate::unpack::{LayerLimits, unpack};
 
 /// Layers of one image that are brought at the same time.
@@ -45,6 +46,16 @@ pub(crate) struct LayerMeta {
     bytes: u64,
     #[serde(default)]
     opaque_root: bool,
+    /// The boot of the machine in which it was written, until it is on the disk; see [`crate::flush`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
+}
+
+impl LayerMeta {
+    /// The same, of a layer that has been flushed.
+    pub(crate) fn on_disk(self) -> Self {
+        Self { boot: None, ..self }
+    }
 }
 
 /// Layers in use, so that garbage collection leaves them.
@@ -245,7 +256,8 @@ impl Images {
         diff_id: &Digest,
     ) -> Result<LayerMeta, ImageError> {
         let dir = layer_dir(&self.0.store, self.0.config.uid_base, diff_id);
-        if let Some(meta) = blocking(move || read_meta(&dir)).await? {
+        let flusher = self.0.flusher.clone();
+        if let Some(meta) = blocking(move || read_meta(&dir, &flusher)).await? {
             return Ok(meta);
         }
         let (images, places) = (self.clone(), places.to_vec());
@@ -259,7 +271,7 @@ impl Images {
                 blocking(move || {
                     let target = layer_dir(&inner.store, inner.config.uid_base, &diff_id);
                     // Another run may have finished between the look and this turn.
-                    if let Some(meta) = read_meta(&target) {
+                    if let Some(meta) = read_meta(&target, &inner.flusher) {
                         return Ok(meta);
                     }
                     let limits = LayerLimits {
@@ -269,6 +281,7 @@ impl Images {
                     };
                     unpack_layer(
                         &inner.store,
+                        &inner.flusher,
                         &layer.digest,
                         &diff_id,
                         &target,
@@ -295,12 +308,21 @@ impl Images {
     }
 }
 
-fn read_meta(dir: &Path) -> Option<LayerMeta> {
-    serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()
+/// What is written beside a layer that is there and as it was written.
+fn read_meta(dir: &Path, flusher: &Arc<Flusher>) -> Option<LayerMeta> {
+    let meta: LayerMeta = serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()?;
+    if !flusher.trusts(meta.boot.as_deref()) {
+        return None;
+    }
+    if meta.boot.is_some() {
+        flusher.later(dir.to_owned());
+    }
+    Some(meta)
 }
 
 fn unpack_layer(
     store: &Store,
+    flusher: &Arc<Flusher>,
     blob: &Digest,
     diff_id: &Digest,
     target: &Path,
@@ -333,17 +355,23 @@ fn unpack_layer(
     let meta = LayerMeta {
         bytes: unpacked.bytes,
         opaque_root: unpacked.opaque_root,
+        boot: flusher.mark().doing("write", &tmp.0)?,
     };
     let meta_path = tmp.0.join("meta.json");
     let text = serde_json::to_vec(&meta).doing("write", &meta_path)?;
     fs::write(&meta_path, text).doing("write", &meta_path)?;
-    // One flush for many files.
-    rustix::fs::syncfs(&root).doing("write", &tmp.0)?;
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).doing("create", parent)?;
     }
+    if target.exists() {
+        // What a crash of the machine left of it. Nobody uses it: instances did not survive either.
+        let damaged = Tmp(store.tmp_path());
+        fs::rename(target, &damaged.0).doing("replace", target)?;
+    }
     fs::rename(&tmp.0, target).doing("create", target)?;
-    sync_parent(target).doing("create", target)?;
+    if meta.boot.is_some() {
+        flusher.later(target.to_owned());
+    }
     Ok(meta)
 }
 

@@ -277,6 +277,56 @@ async fn killed_at_any_moment() {
     }
 }
 
+/// What a crash of the machine does: files that were not flushed are torn, and the kernel has a new boot id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_was_not_flushed_before_a_crash_is_unpacked_anew() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    sample_root(dir.path());
+    let config = || ImagesConfig::new(dir.path().join("images"), common::UID_BASE);
+    let images = Images::open(config()).unwrap();
+    let bundle = pack_directory(&dir.path().join("root"), &PackOptions::default()).unwrap();
+    let name: Reference = "app".parse().unwrap();
+    let image = images
+        .store_bundle(&Arc::new(bundle), 0, &name)
+        .await
+        .unwrap();
+    let layer = images.prepare(&image).await.unwrap().layers[0].clone();
+    let meta = layer.with_file_name("meta.json");
+    let read = || std::fs::read_to_string(&meta).unwrap();
+    // It is flushed by itself, and then bears no mark any more.
+    while read().contains("boot") {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let whole = read();
+    let file = std::fs::read_dir(layer.join("app/data"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let content = std::fs::read(&file).unwrap();
+    drop(images);
+    for torn in [whole.replace('{', r#"{"boot":"another","#), String::new()] {
+        std::fs::write(&meta, torn).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let images = Images::open(config()).unwrap();
+        let again = images.prepare(&image).await.unwrap();
+        assert_eq!(again.layers[0], layer);
+        assert_eq!(std::fs::read(&file).unwrap(), content);
+        while read().contains("boot") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    // One that was flushed is left as it is.
+    std::fs::write(&file, "left alone").unwrap();
+    let images = Images::open(config()).unwrap();
+    images.prepare(&image).await.unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"left alone");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
-use lauf_sandbox::doctor::{DoctorConfig, State, can_run, check};
+use lauf_sandbox::doctor::{DoctorConfig, State, can_run, check, trial};
 
 use crate::settings::{Settings, UpArgs};
+use crate::up::KEEPER_WORD;
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
@@ -15,14 +17,18 @@ pub(crate) struct DoctorArgs {
     up: UpArgs,
 }
 
-pub(crate) fn run(data: &Path, arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(data: &Path, arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(data, &arguments.up)?;
-    let findings = check(&DoctorConfig {
+    let mut findings = check(&DoctorConfig {
         data_dir: settings.data,
         listen: settings.listen,
         domain: settings.domain,
         egress: settings.egress.unwrap_or(true),
     });
+    if rustix::process::geteuid().is_root() {
+        let exe = std::env::current_exe().context("cannot find the lauf program itself")?;
+        findings.push(trial(exe, vec![KEEPER_WORD.to_owned()], &settings.runtime).await);
+    }
     for finding in &findings {
         let mark = match finding.state {
             State::Ok => "ok     ",

@@ -63,7 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let code = match cli.command {
         Command::Up(arguments) => runtime.block_on(up::run(&cli.global.data, &arguments)),
         Command::Down(arguments) => runtime.block_on(down::run(&cli.global.data, &arguments)),
-        Command::Doctor(arguments) => doctor::run(&cli.global.data, &arguments),
+        Command::Doctor(arguments) => runtime.block_on(doctor::run(&cli.global.data, &arguments)),
         Command::Client(command) => runtime
             .block_on(client::run(&cli.global, command, Cli::command))
             .map(|()| ExitCode::SUCCESS),

@@ -53,6 +53,31 @@ pub(crate) struct UpArgs {
     /// Whether instances reach the outside: true, false [default: true where nft is installed].
     #[arg(long, env = "LAUF_EGRESS", value_name = "BOOL")]
     egress: Option<bool>,
+    /// Private networks that instances may reach with egress, such as 192.168.1.0/24, or `all`
+    /// [default: none].
+    #[arg(
+        long,
+        env = "LAUF_EGRESS_PRIVATE",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    egress_private: Option<Vec<String>>,
+    /// Ports of this machine that instances may reach with egress, at host.lauf.internal
+    /// [default: none].
+    #[arg(
+        long,
+        env = "LAUF_EGRESS_HOST_PORTS",
+        value_name = "PORT",
+        value_delimiter = ','
+    )]
+    egress_host_ports: Option<Vec<u16>>,
+    /// The most memory of all instances together: 20Gi, 512Mi, 80% [default: the machine's, less a
+    /// tenth and at least 512 MiB].
+    #[arg(long, env = "LAUF_MEMORY", value_name = "SIZE")]
+    memory: Option<String>,
+    /// The most instances on this machine [default: by how many files a process may have open].
+    #[arg(long, env = "LAUF_MAX_INSTANCES", value_name = "N")]
+    max_instances: Option<u32>,
     /// Data-plane threads [default: one a core].
     #[arg(long, env = "LAUF_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -91,6 +116,10 @@ pub(crate) struct Settings {
     pub(crate) runtime: lauf_sandbox::Runtime,
     pub(crate) pool: u32,
     pub(crate) egress: Option<bool>,
+    pub(crate) egress_private: Vec<String>,
+    pub(crate) egress_host_ports: Vec<u16>,
+    pub(crate) memory: Option<u64>,
+    pub(crate) max_instances: Option<u32>,
     pub(crate) threads: usize,
     pub(crate) short_name_registries: Vec<String>,
     pub(crate) registry_auth: Vec<PathBuf>,
@@ -172,6 +201,19 @@ impl Settings {
             runtime,
             pool: typed.pool.or(file.pool).unwrap_or(8).clamp(1, 1024),
             egress: typed.egress.or(file.egress),
+            egress_private: networks(typed.egress_private.clone().or(file.egress_private))?,
+            egress_host_ports: typed
+                .egress_host_ports
+                .clone()
+                .or(file.egress_host_ports)
+                .unwrap_or_default(),
+            memory: typed
+                .memory
+                .clone()
+                .or(file.memory)
+                .map(|text| memory(&text))
+                .transpose()?,
+            max_instances: typed.max_instances.or(file.max_instances),
             threads: typed.threads.or(file.threads).unwrap_or(cores).max(1),
             short_name_registries: typed
                 .short_name_registries
@@ -214,6 +256,42 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     parsed.with_context(|| format!("'{text}' is not a duration; write it like 90s, 15m or 1h"))
 }
 
+/// Networks in CIDR notation, or `all`.
+fn networks(list: Option<Vec<String>>) -> anyhow::Result<Vec<String>> {
+    let list: Vec<String> = list.unwrap_or_default();
+    let list: Vec<String> = list.into_iter().filter(|text| !text.is_empty()).collect();
+    for text in list.iter().filter(|text| *text != "all") {
+        if let Err(error) = text.parse::<lauf_sandbox::net::Subnet>() {
+            bail!("egress-private: {error}, or `all`");
+        }
+    }
+    Ok(list)
+}
+
+/// `20Gi`, `512Mi`, or a part of the machine's memory such as `80%`.
+fn memory(text: &str) -> anyhow::Result<u64> {
+    let wrong = || {
+        format!("memory: '{text}' is no size; write it like 20Gi, 512Mi or 80%, and 64Mi or more")
+    };
+    let bytes = match text.strip_suffix('%') {
+        Some(part) => {
+            let part: u64 = part
+                .parse()
+                .ok()
+                .filter(|p| *p <= 100)
+                .with_context(wrong)?;
+            let total = lauf_sandbox::doctor::memory_total()
+                .context("memory: /proc/meminfo does not say how much this machine has")?;
+            total / 100 * part
+        }
+        None => lauf_model::quantity::parse_memory(text).with_context(wrong)?,
+    };
+    if bytes < 64 << 20 {
+        bail!(wrong());
+    }
+    Ok(bytes)
+}
+
 /// A program by its path, or by its name in `PATH`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
@@ -247,6 +325,27 @@ mod tests {
         for text in ["", "s", "1d", "-1s", "1.5s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_and_networks() {
+        assert_eq!(memory("20Gi").unwrap(), 20 << 30);
+        assert!(memory("50%").unwrap() > 64 << 20);
+        for text in ["", "20", "1Ki", "120%", "-5%", "lots"] {
+            let error = memory(text).unwrap_err().to_string();
+            assert!(error.contains("20Gi"), "{error}");
+        }
+        let list = |words: &[&str]| Some(words.iter().map(|w| (*w).to_owned()).collect());
+        assert_eq!(networks(None).unwrap(), [""; 0]);
+        assert_eq!(
+            networks(list(&["10.0.0.0/8", "all", ""])).unwrap(),
+            ["10.0.0.0/8", "all"]
+        );
+        let error = networks(list(&["192.168.1.1/33"])).unwrap_err().to_string();
+        assert!(
+            error.contains("192.168.1.1/33") && error.contains("all"),
+            "{error}"
+        );
     }
 
     #[test]

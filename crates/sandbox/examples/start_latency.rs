@@ -85,6 +85,7 @@ async fn measure() {
         settings.network = Some(Egress {
             name: "lsbx".to_owned(),
             subnet: None,
+            private: Vec::new(),
             allow_host_ports: Vec::new(),
             dns_port: None,
             metadata_port: None,

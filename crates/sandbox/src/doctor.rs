@@ -5,9 +5,12 @@
 
 mod host;
 mod kernel;
+mod trial;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use trial::{remedy, spec as trial_spec, trial};
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -91,6 +94,12 @@ pub fn check(config: &DoctorConfig) -> Vec<Finding> {
     findings.push(host::names(&config.domain));
     findings.push(host::port(config.listen));
     findings
+}
+
+/// The machine's memory in bytes.
+#[must_use]
+pub fn memory_total() -> Option<u64> {
+    crate::keeper::meminfo("MemTotal:")
 }
 
 /// Whether Lauf can start: nothing is missing.

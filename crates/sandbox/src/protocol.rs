@@ -259,6 +259,8 @@ pub enum FailReason {
     IdInUse,
     /// Too many starts are waiting; try again later.
     Busy,
+    /// All instances together have what they may have; try again when some have ended.
+    NoRoom,
     /// The start took too long and was given up.
     TimedOut,
     /// The host lacks something; the operator must look.

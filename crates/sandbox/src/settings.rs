@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::{NetworkConfig, Subnet};
+use crate::net::{NetworkConfig, Private, Subnet};
 
 /// What starts containers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -41,6 +41,9 @@ pub struct Egress {
     pub name: String,
     /// The addresses of instances, such as `10.213.0.0/16`; chosen when absent.
     pub subnet: Option<String>,
+    /// Private networks that instances may reach, such as `192.168.1.0/24`, or `all`.
+    #[serde(default)]
+    pub private: Vec<String>,
     /// TCP ports of the host that instances may reach at the gateway's address.
     pub allow_host_ports: Vec<u16>,
     /// Where the host's DNS server for instances listens, if not on port 53.
@@ -53,15 +56,18 @@ impl Egress {
     /// Parses the settings into what the network takes.
     ///
     /// # Errors
-    /// When the subnet is not one.
+    /// When a network is not one.
     pub fn config(&self) -> Result<NetworkConfig, String> {
-        let parse = |text: &String| {
-            text.parse::<Subnet>()
-                .map_err(|e| format!("network subnet {text:?}: {e}"))
+        let parse = |text: &String| text.parse::<Subnet>().map_err(|e| format!("network: {e}"));
+        let private = if self.private.iter().any(|text| text == "all") {
+            Private::All
+        } else {
+            Private::Only(self.private.iter().map(parse).collect::<Result<_, _>>()?)
         };
         Ok(NetworkConfig {
             name: self.name.clone(),
             subnet: self.subnet.as_ref().map(parse).transpose()?,
+            private,
             allow_host_ports: self.allow_host_ports.clone(),
             dns_port: self.dns_port,
             metadata_port: self.metadata_port,
@@ -82,6 +88,12 @@ pub struct KeeperSettings {
     pub runtime: Runtime,
     /// How instances reach the outside; `None` leaves them with a loopback interface only.
     pub network: Option<Egress>,
+    /// The most bytes of memory of all instances together; by what the machine has when absent.
+    #[serde(default)]
+    pub memory_max: Option<u64>,
+    /// The most instances; by how many files a process may have open when absent.
+    #[serde(default)]
+    pub max_instances: Option<u32>,
     /// The most bytes of unread log on disk; the oldest are dropped beyond it.
     pub spool_max_bytes: u64,
     /// Where image layers are: every layer of a spec lies below one of these.
@@ -90,7 +102,7 @@ pub struct KeeperSettings {
 
 impl KeeperSettings {
     /// Settings with everything but the place at its default: a pool of 8, ids from 1,000,000, the own runtime, no egress,
-    /// 256 MiB of spool.
+    /// as many instances as the machine bears, 256 MiB of spool.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
         Self {
@@ -99,6 +111,8 @@ impl KeeperSettings {
             uid_base: 1_000_000,
             runtime: Runtime::Own,
             network: None,
+            memory_max: None,
+            max_instances: None,
             spool_max_bytes: 256 << 20,
             layer_dirs: Vec::new(),
         }
@@ -164,6 +178,9 @@ impl KeeperSettings {
                     .join(", ")
             })
         };
+        let by_machine = || "by the machine's".to_owned();
+        let bytes = |of: Option<u64>| of.map_or_else(by_machine, |n| format!("{} MiB", n >> 20));
+        let number = |of: Option<u32>| of.map_or_else(by_machine, |n| n.to_string());
         let mut all = vec![
             (
                 "the runtime",
@@ -177,14 +194,32 @@ impl KeeperSettings {
                 wanted.uid_base.to_string(),
             ),
             (
+                "the most memory of all instances",
+                bytes(self.memory_max),
+                bytes(wanted.memory_max),
+            ),
+            (
+                "the most instances",
+                number(self.max_instances),
+                number(wanted.max_instances),
+            ),
+            (
                 "the most bytes of unread log",
                 self.spool_max_bytes.to_string(),
                 wanted.spool_max_bytes.to_string(),
             ),
         ];
         if self.network.is_some() && wanted.network.is_some() {
-            let ports_open = "the host's port that instances reach";
+            let ports_open = "the host's ports that instances reach";
             all.push((ports_open, ports(self), ports(wanted)));
+            let private = |of: &Self| {
+                network(of, |n| match n.private.as_slice() {
+                    [] => "none".to_owned(),
+                    some => some.join(", "),
+                })
+            };
+            let reached = "what instances reach of private networks";
+            all.push((reached, private(self), private(wanted)));
         }
         all.into_iter()
             .filter(|(_, kept, wanted)| kept != wanted)
@@ -217,6 +252,7 @@ mod tests {
             network: Some(Egress {
                 name: "lf12345n".to_owned(),
                 subnet: None,
+                private: Vec::new(),
                 allow_host_ports: vec![port],
                 dns_port: None,
                 metadata_port: None,
@@ -247,7 +283,7 @@ mod tests {
             told(&kept, &wanted),
             [
                 "the runtime is own, not /usr/bin/runsc --network=host",
-                "the host's port that instances reach is 8080, not 9090",
+                "the host's ports that instances reach is 8080, not 9090",
             ]
         );
         let none = KeeperSettings::new(PathBuf::from("/data/keeper"));

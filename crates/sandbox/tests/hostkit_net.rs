@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
-use lauf_sandbox::net::{NetError, Network, NetworkConfig, lo_up};
+use lauf_sandbox::net::{NetError, Network, NetworkConfig, Private, lo_up};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// Runs the story in a thread inside a fresh network namespace that plays the host.
@@ -84,6 +84,61 @@ fn sh(script: &str) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+/// Three places behind the host, by addresses of which only the first is anybody's on the internet.
+#[test]
+fn private_networks_are_reached_only_when_listed() {
+    on_a_host(|| {
+        let world = new_netns();
+        sh("ip link add out type veth peer name far && ip link set out up");
+        sh(&format!(
+            "ip link set far netns /proc/{}/fd/{}",
+            std::process::id(),
+            std::os::fd::AsRawFd::as_raw_fd(&world)
+        ));
+        let places = ["198.51.100.1", "10.99.0.1", "192.168.77.1"];
+        inside(&world, || sh("ip link set far up && ip link set lo up"));
+        for place in places {
+            let near = format!("{}.2", place.strip_suffix(".1").unwrap());
+            sh(&format!("ip addr add {near}/24 dev out"));
+            inside(&world, || sh(&format!("ip addr add {place}/24 dev far")));
+        }
+        let _servers: Vec<_> = places
+            .iter()
+            .map(|place| inside(&world, || TcpListener::bind((*place, 80)).unwrap()))
+            .collect();
+        let only =
+            |list: &[&str]| Private::Only(list.iter().map(|net| net.parse().unwrap()).collect());
+        for (private, reached) in [
+            (Private::default(), [true, false, false]),
+            (only(&["10.99.0.0/24"]), [true, true, false]),
+            (
+                only(&["10.99.0.1/32", "192.168.0.0/16"]),
+                [true, true, true],
+            ),
+            (Private::All, [true, true, true]),
+        ] {
+            let config = NetworkConfig {
+                private: private.clone(),
+                ..config("hkp")
+            };
+            let mut network = Network::set_up(&config).unwrap();
+            let one = new_netns();
+            let _lease = network.attach(one.as_fd()).unwrap();
+            inside(&one, || {
+                for (place, reached) in places.iter().zip(reached) {
+                    let address: Ipv4Addr = place.parse().unwrap();
+                    assert_eq!(
+                        connect((address, 80)).is_ok(),
+                        reached,
+                        "{place} {private:?}"
+                    );
+                }
+            });
+            Network::tear_down(&config).unwrap();
+        }
+    });
+}
+
 #[test]
 fn an_instance_reaches_the_allowed_ports_and_the_world_and_nothing_else() {
     on_a_host(|| {
@@ -105,7 +160,11 @@ fn an_instance_reaches_the_allowed_ports_and_the_world_and_nothing_else() {
         });
         sh("ip route add 169.254.169.254/32 dev out");
 
-        let mut network = Network::set_up(&config("hka")).unwrap();
+        let mut network = Network::set_up(&NetworkConfig {
+            private: Private::Only(vec!["10.99.0.0/24".parse().unwrap()]),
+            ..config("hka")
+        })
+        .unwrap();
         assert!(network.checks_every_sender());
         let gateway = network.gateway();
         let (one, two) = (new_netns(), new_netns());

@@ -12,7 +12,7 @@ use super::Args;
 use super::outcome::Outcome;
 use super::process::Program;
 use super::rust::lauf_binary;
-use crate::{tools, ui};
+use crate::{gvisor, tools, ui};
 
 /// Whether there is such a group.
 pub(crate) fn exists(group: &str) -> bool {
@@ -41,6 +41,7 @@ pub(crate) fn tests(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
             .env("REPO", tools::root())
             .env("SAMPLES", tools::root().join("target/lauf-samples"))
             .env("CARGO_TARGET_DIR", tools::target_dir())
+            .env(gvisor::VARIABLE, gvisor::unpacked().unwrap_or_default())
             .root(true)
             .outcome()?;
         outcomes.push(outcome);

@@ -3,6 +3,7 @@
 mod banner;
 mod face;
 mod garbage;
+mod host_ports;
 mod logs;
 mod record;
 mod server_file;
@@ -24,6 +25,7 @@ use lauf_image::{Images, ImagesConfig};
 use lauf_model::url::Site;
 use lauf_model::{Clock, Project, SystemClock};
 use lauf_observe::{LogConfig, LogStore};
+use lauf_sandbox::doctor::remedy;
 use lauf_sandbox::net::dns::{DnsServer, host_resolvers};
 use lauf_sandbox::settings::Egress;
 use lauf_sandbox::{KeeperConfig, KeeperSettings};
@@ -100,6 +102,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     let running = engine.running().await;
     let gateways = engine.gateways();
     serve_names(&gateways, &settings.domain).await;
+    host_ports::open(&gateways, &settings.egress_host_ports).await;
 
     let live = Arc::new(record::LiveFleet::default());
     let api = lauf_api::router(
@@ -183,7 +186,10 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         );
     }
 
+    let trial = tokio::spawn(try_runtime(engine.clone(), settings.runtime.clone()));
+
     wait_for_the_end().await?;
+    trial.abort();
     eprintln!("lauf: finishing the requests in flight; instances stay for the next `lauf up`");
     server_file::remove(&settings.data);
     gateway.shutdown(DRAIN).await;
@@ -265,8 +271,14 @@ fn keeper_config(settings: &Settings, port: u16, egress: bool) -> anyhow::Result
     keeper.uid_base = UID_BASE;
     keeper.runtime = settings.runtime.clone();
     keeper.layer_dirs = vec![settings.data.join("images")];
+    keeper.memory_max = settings.memory;
+    keeper.max_instances = settings.max_instances;
     if egress {
-        keeper.network = Some(network_config(&keeper, vec![port]));
+        let mut ports = vec![port];
+        ports.extend(&settings.egress_host_ports);
+        let mut network = network_config(&keeper, ports);
+        network.private.clone_from(&settings.egress_private);
+        keeper.network = Some(network);
     }
     Ok(KeeperConfig {
         exe: std::env::current_exe().context("cannot find the lauf program itself")?,
@@ -288,6 +300,7 @@ pub(crate) fn network_config(keeper: &KeeperSettings, allow_host_ports: Vec<u16>
     Egress {
         name: format!("lf{tail}n"),
         subnet: None,
+        private: Vec::new(),
         allow_host_ports,
         dns_port: None,
         metadata_port: None,
@@ -327,6 +340,19 @@ async fn serve_names(gateways: &[Ipv4Addr], domain: &str) {
                 tracing::warn!(%error, %address, "instances cannot look up names");
             }
         }
+    }
+}
+
+/// A foreign runtime that does not work here is told at once, and not by the first deploy. Nothing waits for it.
+async fn try_runtime(engine: LocalEngine, runtime: lauf_sandbox::Runtime) {
+    if runtime == lauf_sandbox::Runtime::Own {
+        return;
+    }
+    if let Err(text) = engine.try_runtime().await {
+        eprintln!(
+            "lauf: warning: no instance will start, for the runtime {runtime} does not work here: {text}\n  mend it with: {}",
+            remedy(&runtime)
+        );
     }
 }
 

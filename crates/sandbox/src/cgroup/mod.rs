@@ -184,6 +184,24 @@ impl CgroupRoot {
             .collect()
     }
 
+    /// Bounds the memory of all groups together. Where there is no memory controller, nothing is bounded.
+    ///
+    /// # Errors
+    /// The kernel's refusal: on v1 also when more than that is in use already.
+    pub fn limit_memory(&self, bytes: u64) -> Result<()> {
+        if let Some(v1) = &self.v1 {
+            v1.limit_memory(bytes)?;
+        }
+        self.v2.as_ref().map_or(Ok(()), |v2| v2.limit_memory(bytes))
+    }
+
+    /// The memory that all groups use together, without files that could be read again from disk. `None` where nobody counts.
+    #[must_use]
+    pub fn memory_in_use(&self) -> Option<u64> {
+        let v1 = self.v1.as_ref().and_then(v1::Root::memory_in_use);
+        v1.or_else(|| self.v2.as_ref().and_then(v2::Root::memory_in_use))
+    }
+
     /// Removes the folder. All groups in it must have been destroyed.
     ///
     /// # Errors

@@ -132,6 +132,19 @@ impl Root {
         files::write(&devices.dir, "cgroup.procs", "0")
     }
 
+    pub(super) fn limit_memory(&self, bytes: u64) -> Result<()> {
+        // The folder above the groups has the same files as they.
+        self.group("").knobs()?.set_memory(None, bytes)
+    }
+
+    pub(super) fn memory_in_use(&self) -> Option<u64> {
+        let dir = self.dirs.memory.as_ref()?;
+        let all = files::number(dir, "memory.usage_in_bytes")?;
+        let stat = files::read(dir, "memory.stat").ok()?;
+        let of = |key: &str| files::keyed_in(&stat, key).unwrap_or(0);
+        Some(all.saturating_sub(of("total_inactive_file") + of("total_active_file")))
+    }
+
     pub(super) fn remove(&self) -> Result<()> {
         if let Some(Devices { dir, from }) = &self.dirs.devices
             && files::pids(dir).contains(&std::process::id())

@@ -115,6 +115,20 @@ impl Root {
         Group::new(self.dir.join(name), self.controllers)
     }
 
+    pub(super) fn limit_memory(&self, bytes: u64) -> Result<()> {
+        if !self.controllers.memory {
+            return Ok(());
+        }
+        files::write(&self.dir, "memory.max", &bytes.to_string())
+    }
+
+    pub(super) fn memory_in_use(&self) -> Option<u64> {
+        let all = files::number(&self.dir, "memory.current")?;
+        let stat = files::read(&self.dir, "memory.stat").ok()?;
+        let of = |key: &str| files::keyed_in(&stat, key).unwrap_or(0);
+        Some(all.saturating_sub(of("inactive_file") + of("active_file")))
+    }
+
     pub(super) fn remove(&self) -> Result<()> {
         files::remove_dir(&self.dir)?;
         if let Some((base, leaf)) = &self.moved_from {

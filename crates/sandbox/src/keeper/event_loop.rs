@@ -10,11 +10,12 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::process::{Resource, Signal, getrlimit, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::connection::Connection;
 use super::item::{Item, PREPARE_LIMIT, START_LIMIT, State, Waiting};
 use super::memory::MemoryEvents;
+use super::room::Room;
 use super::sweep::Dying;
 use crate::cgroup::{CgroupRoot, Limits};
 use crate::clock;
@@ -69,6 +70,7 @@ pub(super) struct Keeper {
     pub(super) settings: KeeperSettings,
     pub(super) template: Template,
     pub(super) cgroups: Option<CgroupRoot>,
+    pub(super) room: Room,
     pub(super) network: Option<Network>,
     pub(super) spool: SpoolWriter,
     pub(super) listener: UnixListener,
@@ -116,6 +118,7 @@ impl Keeper {
         settings: KeeperSettings,
         template: Template,
         cgroups: CgroupRoot,
+        room: Room,
         network: Option<Network>,
         spool: SpoolWriter,
         listener: UnixListener,
@@ -145,6 +148,7 @@ impl Keeper {
             settings,
             template,
             cgroups: Some(cgroups),
+            room,
             network,
             spool,
             listener,
@@ -177,10 +181,7 @@ impl Keeper {
             shutting_down: false,
             shutdown_seq: None,
             buffer: vec![0; 64 << 10],
-            max_files: getrlimit(Resource::Nofile)
-                .current
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(usize::MAX),
+            max_files: super::max_files(),
         })
     }
 
@@ -246,6 +247,7 @@ impl Keeper {
             self.dying.next().map(|at| at + self.dying_later()),
             self.refills_at(now),
             self.pool_rests_until,
+            self.room.next().filter(|_| !self.waiting.is_empty()),
             self.oom_looks.iter().map(|(_, at, _)| *at).min(),
         ]
         .into_iter()

@@ -69,6 +69,10 @@ impl Keeper {
                 core: status.dumped(),
             },
         };
+        let status = match &self.template.oci {
+            Some(runtime) => runtime.kind.status(status),
+            None => status,
+        };
         match item.state {
             State::Preparing { .. } => {
                 self.preparing -= 1;

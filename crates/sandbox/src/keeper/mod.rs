@@ -13,6 +13,7 @@ mod memory;
 mod output;
 mod pool;
 mod requests;
+mod room;
 mod shutdown;
 mod starts;
 mod sweep;
@@ -36,6 +37,8 @@ use crate::settings::{KeeperSettings, Runtime};
 use crate::spool::SpoolWriter;
 use crate::sys;
 use crate::zygote::{self, Template};
+use room::Room;
+pub(crate) use room::meminfo;
 
 /// The option by which the settings come.
 pub(crate) const SETTINGS_OPTION: &str = "--settings";
@@ -190,7 +193,10 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
 
     let stage = state_dir.join("stage");
     fs::create_dir_all(&stage).map_err(at("make the stage directory"))?;
-    let cgroup_mounts = zygote::cgroup_mounts().map_err(at("read the mount table"))?;
+    let kind = match &settings.runtime {
+        Runtime::Own => None,
+        Runtime::Oci { path, .. } => Some(zygote::Kind::of(path)?),
+    };
     sys::new_namespaces(libc::CLONE_NEWNS)
         .map_err(at("make a mount namespace (root is needed)"))?;
     // The last four for `nft` and its libraries, where they have mounts of their own.
@@ -218,27 +224,33 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         Runtime::Oci { .. } => zygote::keep_all_mounts(),
     }
     .map_err(at("make the mounts private"))?;
+    if kind.is_some_and(zygote::Kind::refuses_hybrid) {
+        zygote::hide_unified_cgroups().map_err(at("hide cgroup v2 from the runtime"))?;
+    }
+    let cgroup_mounts = zygote::cgroup_mounts().map_err(at("read the mount table"))?;
 
     let cgroups = Hierarchy::detect()
         .and_then(|h| h.root(&settings.host_name()))
         .map_err(|e| e.to_string())?;
     sweep::kill_leftovers(&cgroups)?;
-    let (stage, oci) = match &settings.runtime {
-        Runtime::Own => {
+    let cgroup_parent = cgroup_parent(&cgroups, &cgroup_mounts)?;
+    let (stage, oci) = match (&settings.runtime, kind) {
+        (Runtime::Own, _) | (_, None) => {
             cgroups.confine_self().map_err(|e| e.to_string())?;
             (stage, None)
         }
-        Runtime::Oci { path, args } => {
+        (Runtime::Oci { path, args }, Some(kind)) => {
             open_devices(&cgroups).map_err(at("open the list of devices"))?;
             zygote::become_subreaper().map_err(at("become a subreaper"))?;
             let records = state_dir.join("oci");
+            // Those of an earlier keeper are about containers that are dead by now.
+            let _ = fs::remove_dir_all(&records);
             fs::create_dir_all(&records).map_err(at("make the runtime's directory"))?;
-            let parent = cgroup_parent(&cgroups, &cgroup_mounts)?;
             let runtime = zygote::OciRuntime {
                 path: path.clone(),
-                args: args.clone(),
+                args: kind.arguments(args),
+                kind,
                 records,
-                cgroup_parent: parent,
             };
             (zygote::stage_outside(&needed)?, Some(runtime))
         }
@@ -253,17 +265,30 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
     let listener = listen(&state_dir).map_err(at("open the socket"))?;
     let template = Template {
         oci,
+        cgroup_parent,
         stage,
         uid_base: settings.uid_base,
         filter,
         cgroup_mounts,
         layer_dirs: settings.layer_dirs.clone(),
     };
+    let room = Room::new(settings.memory_max, settings.max_instances, max_files());
+    cgroups
+        .limit_memory(room.limit())
+        .map_err(|e| format!("bound the memory of all instances: {e}"))?;
     let keeper = event_loop::Keeper::new(
-        settings, template, cgroups, network, spool, listener, signals,
+        settings, template, cgroups, room, network, spool, listener, signals,
     )
     .map_err(at("set up the event loop"))?;
     Ok((keeper, lock))
+}
+
+/// How many descriptors this process may have.
+fn max_files() -> usize {
+    getrlimit(Resource::Nofile)
+        .current
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX)
 }
 
 /// Lifts our own limit on devices: the runtime brings a list, which may not go beyond the one above it.

@@ -44,9 +44,8 @@ impl Keeper {
         if let Some(Err(e)) = self.cgroups.take().map(CgroupRoot::remove) {
             faults.push(e.to_string());
         }
-        if let Some(runtime) = &self.template.oci
-            && let Err(e) = zygote::remove_cgroup_everywhere(&runtime.cgroup_parent)
-        {
+        // Also what a foreign runtime of an earlier keeper made in hierarchies we do not use.
+        if let Err(e) = zygote::remove_cgroup_everywhere(&self.template.cgroup_parent) {
             faults.push(e.to_string());
         }
         let _ = std::fs::remove_file(self.settings.state_dir.join(super::SOCKET_NAME));

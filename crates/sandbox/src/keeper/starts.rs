@@ -16,6 +16,7 @@ use crate::zygote::{Failure, Says, Told};
 
 use super::event_loop::Keeper;
 use super::requests::info;
+use super::room::Verdict;
 
 /// Starts that may wait for a zygote; more are refused as [`FailReason::Busy`].
 const MAX_WAITING: usize = 10_000;
@@ -75,14 +76,27 @@ impl Keeper {
     }
 
     pub(super) fn match_waiting(&mut self) {
-        while !self.waiting.is_empty() {
-            let Some(serial) = self.ready.pop_front() else {
+        while let Some(waiting) = self.waiting.front()
+            && !self.ready.is_empty()
+        {
+            let verdict = self.room.ask(
+                clock::monotonic(),
+                self.cgroups.as_ref(),
+                self.by_id.len(),
+                waiting.spec.memory_bytes,
+            );
+            if verdict == Verdict::Wait {
                 return;
-            };
+            }
             let Some(waiting) = self.waiting.pop_front() else {
                 return;
             };
-            self.hand_over(serial, waiting);
+            if let Verdict::Refuse(text) = verdict {
+                let failure = Failure::new(FailReason::NoRoom, text);
+                self.refuse(waiting.asker, waiting.seq, &failure);
+            } else if let Some(serial) = self.ready.pop_front() {
+                self.hand_over(serial, waiting);
+            }
         }
     }
 

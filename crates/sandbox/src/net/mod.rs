@@ -6,7 +6,8 @@
 //! do not pass here: the gateway makes its sockets inside the namespace.
 //!
 //! Laws:
-//! - An instance reaches the outside world, and on the host only the ports listed, at the gateway's address.
+//! - An instance reaches the outside world, of private networks those listed, and on the host only the ports listed, at the gateway's
+//!   address.
 //! - It reaches no other instance, no link-local address (a cloud's metadata server would hand out the host's credentials), and cannot
 //!   send from an address that isn't its own.
 //! - The rules are replaced in one transaction; setting up again adopts what is there. `ip_forward` is switched on and left on, for
@@ -45,6 +46,8 @@ pub struct NetworkConfig {
     /// The addresses of instances, from /16 to /29. `None`: what an existing link of this name has, else the first of a list of
     /// rarely used private networks that no route of this host overlaps.
     pub subnet: Option<Subnet>,
+    /// Which private networks instances may reach through the host.
+    pub private: Private,
     /// TCP ports of the host, at the gateway's address, that instances may reach, such as the platform's own. 53 always is one.
     pub allow_host_ports: Vec<u16>,
     /// Where the host's DNS server for instances listens (at the gateway's address), if not on port 53.
@@ -53,11 +56,35 @@ pub struct NetworkConfig {
     pub metadata_port: Option<u16>,
 }
 
+/// Networks that are nobody's on the internet (RFC 1918, RFC 6598): the host's own neighbours.
+const PRIVATE: [&str; 4] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+];
+
+/// Which private networks instances may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Private {
+    /// Whatever the host routes to.
+    All,
+    /// These and no others.
+    Only(Vec<Subnet>),
+}
+
+impl Default for Private {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
 impl Default for NetworkConfig {
     fn default() -> Self {
         Self {
             name: "lauf".to_owned(),
             subnet: None,
+            private: Private::default(),
             allow_host_ports: Vec::new(),
             dns_port: None,
             metadata_port: None,

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use super::{NetError, NetworkConfig, Subnet};
+use super::{NetError, NetworkConfig, PRIVATE, Private, Subnet};
 
 /// The whole rule set of this network. It begins by deleting what is there, so that the kernel swaps old for new in one step. It says
 /// nothing of single instances: their links are known by the beginning of their names.
@@ -49,6 +49,21 @@ pub(super) fn script(
         format!("ip daddr {gateway} udp dport {p} accept\n    ")
     });
 
+    let neighbours = match &config.private {
+        Private::All => String::new(),
+        Private::Only(allowed) => {
+            let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+            let except = if allowed.is_empty() {
+                String::new()
+            } else {
+                format!("ip daddr != {{ {} }} ", allowed.join(", "))
+            };
+            format!(
+                "ip daddr {{ {} }} {except}reject with icmpx type admin-prohibited\n    ",
+                PRIVATE.join(", ")
+            )
+        }
+    };
     // Order matters in `outward`: answers first (most packets), then what is never allowed, then the world.
     format!(
         "table inet {name}
@@ -76,7 +91,7 @@ table inet {name} {{
     oifname {links} drop
     iifname != {links} accept
     ip daddr {{ 169.254.0.0/16, 127.0.0.0/8, 224.0.0.0/4, {subnet} }} reject with icmpx type admin-prohibited
-    tcp flags syn tcp option maxseg size set rt mtu
+    {neighbours}tcp flags syn tcp option maxseg size set rt mtu
     accept
   }}
   chain redirected {{

@@ -109,6 +109,8 @@ pub(crate) struct Template {
     pub(crate) filter: CompiledFilter,
     /// Where the cgroup file systems are mounted.
     pub(crate) cgroup_mounts: Vec<CgroupMount>,
+    /// The cgroup above the instances', as a path within each hierarchy.
+    pub(crate) cgroup_parent: String,
     /// The foreign runtime, when there is one.
     pub(crate) oci: Option<OciRuntime>,
     /// Below which directories image layers are.
@@ -127,9 +129,10 @@ pub(crate) struct Making<'a> {
 }
 
 pub(crate) use mounts::{
-    CgroupMount, cgroup_mounts, keep_all_mounts, keep_only_mounts, remove_cgroup_everywhere,
+    CgroupMount, cgroup_mounts, hide_unified_cgroups, keep_all_mounts, keep_only_mounts,
+    remove_cgroup_everywhere,
 };
-pub(crate) use oci::{OciRuntime, become_subreaper, stage_outside};
+pub(crate) use oci::{Kind, OciRuntime, become_subreaper, stage_outside};
 
 /// A zygote as the keeper holds it.
 #[derive(Debug)]

@@ -117,6 +117,21 @@ pub(crate) fn keep_all_mounts() -> io::Result<()> {
     )?)
 }
 
+/// Takes cgroup v2 out of the current mount namespace where it is beside v1 and has controllers: for a runtime that refuses such a host.
+pub(crate) fn hide_unified_cgroups() -> io::Result<()> {
+    let lines = mount_lines()?;
+    if !lines.iter().any(|line| line.kind == "cgroup") {
+        return Ok(());
+    }
+    for line in lines.iter().filter(|line| line.kind == "cgroup2") {
+        let controllers = fs::read_to_string(line.at.join("cgroup.controllers"))?;
+        if !controllers.trim().is_empty() {
+            unmount(&line.at, UnmountFlags::DETACH)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes an empty cgroup and the empty ones right below it from every hierarchy: a foreign runtime makes them in all there are,
 /// and leaves the upper ones.
 pub(crate) fn remove_cgroup_everywhere(path: &str) -> io::Result<()> {

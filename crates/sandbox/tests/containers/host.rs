@@ -70,6 +70,11 @@ pub fn shift(path: &Path) {
     }
 }
 
+/// How the links of the stories' networks begin; of this process alone, since others may be testing too.
+pub fn network_name() -> String {
+    format!("lt{:05x}x", std::process::id() & 0xf_ffff)
+}
+
 /// Everything on this host that a sandbox could leave behind, as lines.
 pub fn traces(name: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -106,7 +111,7 @@ pub fn traces(name: &str) -> BTreeSet<String> {
     }
     for entry in fs::read_dir("/sys/class/net").unwrap().flatten() {
         let link = entry.file_name().to_string_lossy().into_owned();
-        if link.starts_with("lsbx") {
+        if link.starts_with(&network_name()) {
             found.insert(format!("link {link}"));
         }
     }

@@ -7,6 +7,7 @@
     reason = "test code"
 )]
 
+mod backends;
 mod harness;
 mod host;
 mod stories;

@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
     if (!strcmp(word, "handle-term")) { signal(SIGTERM, on_term); printf("ready\n"); for (;;) pause(); }
     if (!strcmp(word, "ignore-term")) { signal(SIGTERM, SIG_IGN); printf("ready\n"); for (;;) pause(); }
     if (!strcmp(word, "eat")) { eat(n); printf("ate\n"); return 0; }
+    if (!strcmp(word, "eat-and-stay")) { eat(n); printf("ate\n"); for (;;) pause(); }
     if (!strcmp(word, "child-eats")) {
         pid_t c = fork();
         if (!c) { eat(n); _exit(0); }

@@ -90,6 +90,7 @@ pub(crate) fn under_lauf(dir: &Path, outside: &Outside) -> (Verdicts, Reached) {
     settings.network = Some(Egress {
         name: "lsbxh".to_owned(),
         subnet: None,
+        private: Vec::new(),
         allow_host_ports: vec![outside.open.local_addr().unwrap().port()],
         dns_port: None,
         metadata_port: None,

@@ -1,7 +1,7 @@
 //! The DNS server of instances, on the bridge's address.
 //!
 //! Names of the platform (`*.run.localhost`) are answered with the bridge's address, so that one service reaches another by the URL
-//! people use; other `localhost` names stay the loopback (RFC 6761); everything else is passed to the host's resolvers as it is, and
+//! people use; so is `host.lauf.internal`, the host itself; other `localhost` names stay the loopback (RFC 6761); everything else is passed to the host's resolvers as it is, and
 //! their answers are kept for as long as they say, at most five minutes.
 //!
 //! Laws: no query makes anything grow without bound (queries in flight, connections and kept answers are counted); an answer from
@@ -33,6 +33,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const IN_FLIGHT: usize = 512;
 /// The most TCP connections; beyond that they wait in the kernel's queue.
 const CONNECTIONS: usize = 128;
+/// What instances call the host, of which they reach the ports that the operator lists.
+pub const HOST_NAME: &str = "host.lauf.internal";
 /// Answers about the platform's own names hold for this many seconds.
 const OWN_TTL: u32 = 60;
 
@@ -233,6 +235,11 @@ impl Shared {
                 message::NO_ERROR,
                 (question.kind == message::A).then_some(address.as_slice()),
             );
+        }
+        if question.name == HOST_NAME {
+            let address = self.answer.octets();
+            let address = (question.kind == message::A).then_some(address.as_slice());
+            return say(message::NO_ERROR, address);
         }
         if within(&question, "localhost") {
             return match question.kind {

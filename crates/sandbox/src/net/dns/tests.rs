@@ -79,6 +79,8 @@ async fn the_platforms_names_lead_to_the_bridge() {
         (NO_ERROR, 0),
         "exists, but has no such record"
     );
+    let reply = ask(addr, &query(1, "host.lauf.internal", A)).await;
+    assert!(reply.ends_with(&OURS.octets()), "the host");
     let reply = ask(addr, &query(1, "notrun.localhost", A)).await;
     assert!(
         reply.ends_with(&[127, 0, 0, 1]),
