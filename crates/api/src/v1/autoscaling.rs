@@ -396,8 +396,8 @@ mod tests {
             ),
             (
                 &[
-                    ("autoscaling.knative.dev/min-scale", "1"),
                     ("autoscaling.knative.dev/minScale", "2"),
+                    ("autoscaling.knative.dev/min-scale", "1"),
                 ],
                 "one setting",
             ),

@@ -117,6 +117,8 @@ fn knative() -> impl Strategy<Value = KnativeScaling> {
                 }
             },
         )
+        // Of Knative's rules with nothing set there is only what the client wrote to ask for them.
+        .prop_filter("says something", |said| *said != KnativeScaling::default())
 }
 
 fn template() -> impl Strategy<Value = RevisionTemplate> {

@@ -38,6 +38,9 @@ proptest! {
             let sent = [("run.googleapis.com/cpu-throttling".to_owned(), "True".to_owned())];
             before.spec.template.as_sent = sent.into();
         } else {
+            before.spec.template.spec.targets = Default::default();
+            before.spec.template.spec.knative = None;
+            before.spec.template.spec.initial_instances = None;
             let container = &mut before.spec.template.spec.container;
             for probe in [
                 &mut container.startup_probe, &mut container.liveness_probe,

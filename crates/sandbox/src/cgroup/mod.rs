@@ -180,7 +180,10 @@ impl CgroupRoot {
         names
             .into_iter()
             .filter(|name| check_name(name).is_ok())
-            .map(|name| self.at(&name))
+            .map(|name| Cgroup {
+                v1: self.v1.as_ref().map(|root| root.left_group(&name)),
+                ..self.at(&name)
+            })
             .collect()
     }
 

@@ -124,6 +124,16 @@ impl Root {
         Group::new(self.dirs.join(name))
     }
 
+    /// A group that may be left of an earlier process. Some runtimes make a group for devices for each of their containers.
+    pub(super) fn left_group(&self, name: &str) -> Group {
+        let mut dirs = self.dirs.join(name);
+        dirs.devices = self.dirs.devices.as_ref().map(|devices| Devices {
+            dir: devices.dir.join(name),
+            from: devices.from.clone(),
+        });
+        Group::new(dirs)
+    }
+
     /// Moves the calling process, and with it all that it forks from now on, into the group for devices.
     pub(super) fn confine_self(&self) -> Result<()> {
         let Some(devices) = &self.dirs.devices else {

@@ -243,15 +243,13 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
             open_devices(&cgroups).map_err(at("open the list of devices"))?;
             zygote::become_subreaper().map_err(at("become a subreaper"))?;
             let records = state_dir.join("oci");
-            // Those of an earlier keeper are about containers that are dead by now.
-            let _ = fs::remove_dir_all(&records);
-            fs::create_dir_all(&records).map_err(at("make the runtime's directory"))?;
             let runtime = zygote::OciRuntime {
                 path: path.clone(),
                 args: kind.arguments(args),
                 kind,
                 records,
             };
+            forget_records(&runtime).map_err(at("make the runtime's directory"))?;
             (zygote::stage_outside(&needed)?, Some(runtime))
         }
     };
@@ -311,6 +309,19 @@ fn open_devices(cgroups: &CgroupRoot) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Begins the runtime's records anew. Those of an earlier keeper are about containers that are dead by now; the runtime knows what
+/// else it made for them, such as cgroups in hierarchies that we have no use for.
+fn forget_records(runtime: &zygote::OciRuntime) -> io::Result<()> {
+    for entry in fs::read_dir(&runtime.records).into_iter().flatten() {
+        // What it cannot take away is not ours to wait for: the directory goes in any case.
+        let _ = runtime
+            .deletion(&entry?.file_name().to_string_lossy())
+            .status();
+    }
+    let _ = fs::remove_dir_all(&runtime.records);
+    fs::create_dir_all(&runtime.records)
 }
 
 /// The path of our own cgroup within its hierarchies, as OCI runtimes want it.

@@ -14,15 +14,12 @@ pub(super) fn kill_leftovers(root: &CgroupRoot) -> Result<(), String> {
         if left.is_empty() {
             return Ok(());
         }
-        let mut stuck = String::new();
+        let mut stuck = "it comes back".to_owned();
         for group in left {
             let done = group.kill_all().and_then(|()| group.destroy());
             if let Err(e) = done {
                 stuck = format!("{}: {e}", group.name());
             }
-        }
-        if stuck.is_empty() {
-            continue;
         }
         if crate::clock::monotonic() > deadline {
             return Err(format!(
