@@ -10,6 +10,7 @@ mod http1;
 mod machine;
 mod peers;
 mod platform;
+mod proxies;
 mod proxy;
 mod sample;
 mod simulate;
@@ -36,7 +37,7 @@ enum Command {
     Deploy(deploy::Options),
     /// Memory and descriptors of idle instances.
     Density(density::Options),
-    /// Requests per CPU-second, p50 and p99 of the gateway beside nginx and haproxy.
+    /// Requests per CPU-second, p50 and p99 of the gateway beside nginx, haproxy, Envoy and Caddy.
     Proxy(proxy::Options),
     /// A live run beside its simulation: instance-seconds and p99 on two loads.
     Simulate(simulate::Options),
