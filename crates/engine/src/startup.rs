@@ -89,7 +89,8 @@ mod tests {
         let prober = Prober::start(Arc::clone(&clock) as _).unwrap();
         let mut container = Container::new("image");
         container.startup_probe = probe;
-        wait(&*clock, &prober, &endpoint, &container).await
+        let started = wait(&*clock, &prober, &endpoint, &container).await;
+        started.map(drop)
     }
 
     fn every_ten_seconds(action: ProbeAction, failure_threshold: u32) -> Probe {

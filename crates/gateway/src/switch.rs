@@ -19,6 +19,7 @@ use crate::proxy::Exchange;
 use crate::thread::Thread;
 
 /// What comes after the response.
+#[derive(Debug)]
 pub(crate) enum Switch {
     /// The container's connection.
     Join(Box<Join>),
@@ -37,15 +38,16 @@ impl Switch {
 }
 
 /// A request that became a connection to its container.
+#[derive(Debug)]
 pub(crate) struct Join {
     /// `None` once it has ended.
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     container: Conn,
     timeout: Duration,
 }
 
 impl Join {
-    pub(crate) fn new(exchange: Exchange, container: Conn, timeout: Duration) -> Box<Self> {
+    pub(crate) fn new(exchange: Box<Exchange>, container: Conn, timeout: Duration) -> Box<Self> {
         Box::new(Self {
             exchange: Some(exchange),
             container,

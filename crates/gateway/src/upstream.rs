@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Uri, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lauf_model::Protocol;
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use crate::body::{FromContainer, Upload};
 use crate::dial::dial;
 use crate::h1::client::{Connection, Failure};
+use crate::message::{Answer, Outbound, RequestHead};
 use crate::slot::Slots;
 
 /// Requests at once on one HTTP/2 connection to an instance.
@@ -43,23 +44,30 @@ pub(crate) enum Sender {
 }
 
 impl Sender {
-    /// Sends a request, which is left as it was if nothing of it was sent.
+    /// Sends a request, which is left as it was if nothing of it was sent. `uri` is where an HTTP/2 request
+    /// goes.
     pub(crate) async fn send(
         self,
-        request: &mut Request<Upload>,
-    ) -> Result<Response<FromContainer>, Failure> {
+        request: &mut Outbound,
+        uri: impl FnOnce(&RequestHead) -> Uri,
+    ) -> Result<Answer<FromContainer>, Failure> {
         match self {
             Self::Http1(connection) => connection
                 .send(request)
                 .await
-                .map(|response| response.map(FromContainer::Http1)),
+                .map(|answer| answer.map(FromContainer::Http1)),
             Self::Http2(mut sender, stream) => {
-                let taken = std::mem::replace(request, Request::new(Upload::Empty));
-                match sender.try_send_request(taken).await {
-                    Ok(response) => Ok(response.map(|body| FromContainer::Http2(body, stream))),
+                let body = std::mem::replace(&mut request.body, Upload::Empty);
+                let uri = uri(&request.head);
+                let http = request.head.to_http(Version::HTTP_2, uri, body);
+                match sender.try_send_request(http).await {
+                    Ok(response) => {
+                        let answer = Answer::from(response);
+                        Ok(answer.map(|body| FromContainer::Http2(body, stream)))
+                    }
                     Err(mut failed) => match failed.take_message() {
                         Some(unsent) => {
-                            *request = unsent;
+                            request.body = unsent.into_body();
                             Err(Failure::NotSent)
                         }
                         None => Err(Failure::Broken),
