@@ -20,7 +20,6 @@ use crate::upstream::Stream;
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A response's body, whoever made it.
-#[derive(Debug)]
 pub(crate) enum Outgoing {
     /// The gateway itself, or an empty one.
     Full(Option<Bytes>),
@@ -71,7 +70,6 @@ impl Body for Outgoing {
 }
 
 /// A container's response body. Holds the slot until its end, and ends at the request's deadline.
-#[derive(Debug)]
 pub(crate) struct Download {
     pub(crate) body: FromContainer,
     /// `None` once the exchange has ended.

@@ -21,6 +21,7 @@ macro_rules! known {
         pub(crate) enum Known { $($name,)* }
 
         impl Known {
+            #[cfg(test)]
             const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Its name, in lower case.

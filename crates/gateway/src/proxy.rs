@@ -341,7 +341,6 @@ async fn failed(
 }
 
 /// A request under way: what will be recorded of it, and what it holds.
-#[derive(Debug)]
 pub(crate) struct Exchange {
     thread: Rc<Thread>,
     record: RequestRecord,

@@ -19,7 +19,6 @@ use crate::proxy::Exchange;
 use crate::thread::Thread;
 
 /// What comes after the response.
-#[derive(Debug)]
 pub(crate) enum Switch {
     /// The container's connection.
     Join(Box<Join>),
@@ -38,7 +37,6 @@ impl Switch {
 }
 
 /// A request that became a connection to its container.
-#[derive(Debug)]
 pub(crate) struct Join {
     /// `None` once it has ended.
     exchange: Option<Box<Exchange>>,

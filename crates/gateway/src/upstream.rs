@@ -1,7 +1,7 @@
 //! One thread's connections to instances. Nothing here is shared, so nothing is locked.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -22,6 +22,9 @@ use crate::slot::Slots;
 
 /// Requests at once on one HTTP/2 connection to an instance.
 const STREAMS: u32 = 100;
+
+/// An HTTP/1 connection that was not needed for so long is one too many.
+const COLD: Duration = Duration::from_secs(60);
 
 /// Spawns futures that stay on their thread.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +101,7 @@ impl Drop for Stream {
 #[derive(Default)]
 struct Entry {
     /// Idle HTTP/1 connections and when they became so; the last one is the warmest.
-    http1: Vec<(Box<Connection>, Duration)>,
+    http1: VecDeque<(Box<Connection>, Duration)>,
     /// HTTP/2 connections and their streams.
     http2: Vec<(http2::SendRequest<Upload>, Rc<Cell<u32>>)>,
     /// One HTTP/2 connection is made at a time; who waits finds room on it.
@@ -134,7 +137,7 @@ impl Upstreams {
     pub(crate) fn reuse(&self, slots: &Slots) -> Option<(Sender, Duration)> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.get_mut(&slots.serial)?;
-        while let Some((mut connection, since)) = entry.http1.pop() {
+        while let Some((mut connection, since)) = entry.http1.pop_back() {
             if self.is_quiet(&mut connection) {
                 return Some((Sender::Http1(connection), since));
             }
@@ -215,7 +218,11 @@ impl Upstreams {
         let mut entries = self.entries.borrow_mut();
         let idle = &mut entries.entry(slots.serial).or_default().http1;
         if idle.len() < self.idle_limit {
-            idle.push((connection, now));
+            idle.push_back((connection, now));
+        }
+        // What a burst has left goes while others still come back, the coldest first.
+        if idle.front().is_some_and(|(_, since)| *since + COLD < now) {
+            idle.pop_front();
         }
         if self.reaper.borrow().is_none() {
             drop(entries);

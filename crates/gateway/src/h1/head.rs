@@ -156,7 +156,8 @@ fn read_target(
     if target.starts_with('/') {
         // A fragment is the client's own matter.
         let target = target.split_once('#').map_or(target, |(target, _)| target);
-        if !target.bytes().all(may_be_in_target) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if !path.bytes().all(may_be_in_path) || !query.bytes().all(may_be_in_query) {
             return None;
         }
         return Some((span_of(target.as_bytes(), input)?, None));
@@ -166,15 +167,21 @@ fn read_target(
     }
     let uri: Uri = target.parse().ok()?;
     let (_, authority) = (uri.scheme()?, uri.authority()?);
-    let target = fields.keep(&[uri.path_and_query()?.as_str().as_bytes()]);
+    let target = uri.path_and_query()?.as_str();
+    let root: &[u8] = if target.starts_with('?') { b"/" } else { b"" };
+    let target = fields.keep(&[root, target.as_bytes()]);
     let authority = fields.keep(&[authority.as_str().as_bytes()]);
     Some((target, Some(authority)))
 }
 
-/// What paths and queries are made of, by the rule of the `http` crate, so that no target that is let in has
-/// no form there.
-const fn may_be_in_target(byte: u8) -> bool {
-    matches!(byte, 0x21 | 0x22 | 0x24..=0x3b | 0x3d | 0x3f..=0x5f | 0x61..=0x7e | 0x80..)
+/// What paths are made of, by the rule of the `http` crate, so that no target that is let in has no form there.
+const fn may_be_in_path(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x22 | 0x24..=0x3b | 0x3d | 0x40..=0x5f | 0x61..=0x7e | 0x80..)
+}
+
+/// What queries are made of, by the same rule.
+const fn may_be_in_query(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x24..=0x3b | 0x3d | 0x3f..=0x7e | 0x80..)
 }
 
 /// Reads a response's head, if all of it is there, and says how long it is.
@@ -442,17 +449,24 @@ mod tests {
 
     #[test]
     fn every_target_that_is_let_in_has_a_form_in_the_http_crate() {
-        for byte in (0..=u8::MAX).filter(|b| may_be_in_target(*b)) {
-            for text in [&[b'/', byte][..], &[b'/', b'?', byte]] {
+        for byte in 0..=u8::MAX {
+            for (before, let_in) in [
+                (&b"/"[..], may_be_in_path(byte)),
+                (b"/?", may_be_in_query(byte)),
+            ] {
                 // Bytes beyond ASCII come in pairs.
-                let text = [text, &[0x80][..usize::from((0xc2..0xe0).contains(&byte))]].concat();
-                if let Ok(text) = String::from_utf8(text) {
+                let second = &[0x80][..usize::from((0xc2..0xe0).contains(&byte))];
+                let text = [before, &[byte], second].concat();
+                if let Some(text) = String::from_utf8(text).ok().filter(|_| let_in) {
                     assert!(text.parse::<http::uri::PathAndQuery>().is_ok(), "{text:?}");
                 }
             }
         }
         for bad in ["/<", "/a b", "/`", "/\u{7f}", "/\n"] {
-            assert!(!bad.bytes().all(may_be_in_target), "{bad:?}");
+            assert!(!bad.bytes().all(may_be_in_path), "{bad:?}");
+        }
+        for bad in ["\"", "a b", "<", "\u{7f}", "\n"] {
+            assert!(!bad.bytes().all(may_be_in_query), "{bad:?}");
         }
     }
 
