@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, watch};
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
 use crate::{
-    Endpoint, Engine, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState, StartError,
-    StartPhases, command, fault, health, startup,
+    Endpoint, Engine, ExitReason, FirstConnection, ImageResolver, Instance, InstanceSpec,
+    InstanceState, StartError, StartPhases, command, fault, health, startup,
 };
 
 /// The label under which an instance carries its own [`InstanceSpec`].
@@ -66,6 +66,10 @@ struct NetNsEndpoint(NetNs);
 impl Endpoint for NetNsEndpoint {
     fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
         self.0.connect(port)
+    }
+
+    fn may_hold(&self, pid: u32) -> bool {
+        self.0.may_hold(pid)
     }
 }
 
@@ -227,6 +231,7 @@ impl Inner {
         started: Timestamp,
         phases: StartPhases,
         endpoint: Arc<dyn Endpoint>,
+        first: FirstConnection,
         entry: &Arc<Entry>,
     ) -> Arc<Instance> {
         entry.set_ready(true);
@@ -235,6 +240,7 @@ impl Inner {
             started,
             phases,
             endpoint,
+            first,
             state: entry.state.subscribe(),
         });
         self.watch_health(&instance, entry);
@@ -365,18 +371,21 @@ impl Engine for LocalEngine {
             result = startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container) =>
                 result.map_err(StartError::Probe),
         };
-        if let Err(error) = waited {
-            self.stop(&spec.id, Duration::ZERO).await;
-            abandon.engine = None;
-            return Err(error);
-        }
+        let first = match waited {
+            Ok(first) => FirstConnection::new(first),
+            Err(error) => {
+                self.stop(&spec.id, Duration::ZERO).await;
+                abandon.engine = None;
+                return Err(error);
+            }
+        };
         abandon.engine = None;
         let phases = StartPhases {
             image: image_done.saturating_sub(begin),
             sandbox: sandbox_done.saturating_sub(image_done),
             boot: inner.clock.monotonic().saturating_sub(sandbox_done),
         };
-        Ok(inner.instance(spec, started, phases, endpoint, &entry))
+        Ok(inner.instance(spec, started, phases, endpoint, first, &entry))
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) {
@@ -435,12 +444,13 @@ impl Engine for LocalEngine {
                 result = tokio::time::timeout(
                     ADOPTION_LIMIT,
                     startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
-                ) => matches!(result, Ok(Ok(()))),
+                ) => matches!(result, Ok(Ok(_))),
             };
             if ready {
                 let started = inner.at(running.info.started_at);
                 let phases = StartPhases::default();
-                adopted.push(inner.instance(spec, started, phases, endpoint, &entry));
+                let first = FirstConnection::default();
+                adopted.push(inner.instance(spec, started, phases, endpoint, first, &entry));
             } else {
                 self.stop(&spec.id, Duration::ZERO).await;
             }
