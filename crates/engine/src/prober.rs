@@ -35,10 +35,14 @@ const TOLD: Pauses = Pauses {
 /// The event comes when the process is about to listen. So many tries follow at the pauses of those who are not told.
 const TRIES_WHEN_TOLD: u32 = 20;
 
+/// After listeners that nobody waits for.
+const REST: Duration = Duration::from_micros(200);
+
 /// The thread that tries. It ends when this is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Prober {
-    jobs: mpsc::Sender<Job>,
+    /// `None` while this is being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
     waker: Waker,
 }
 
@@ -61,7 +65,10 @@ impl Prober {
         std::thread::Builder::new()
             .name("lauf-probe".into())
             .spawn(move || run(&*clock, &incoming, listening))?;
-        Ok(Self { jobs, waker })
+        Ok(Self {
+            jobs: Some(jobs),
+            waker,
+        })
     }
 
     /// Returns when something listens on `port`, with a connection to it. Dropping the future ends the tries.
@@ -81,11 +88,12 @@ impl Prober {
             connecting: None,
             answer,
         };
-        let sent = self.jobs.send(job);
+        let sent = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok());
         self.waker.wake();
-        if sent.is_ok()
-            && let Ok(connection) = answered.await
-        {
+        if sent && let Ok(connection) = answered.await {
             return connection;
         }
         // The thread is gone only when the process is going down.
@@ -95,7 +103,8 @@ impl Prober {
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        // The thread finds out that nobody is left.
+        // The thread finds out that nobody is left, but only when the sender is gone before it looks.
+        drop(self.jobs.take());
         self.waker.wake();
     }
 }
@@ -132,7 +141,11 @@ fn run(clock: &dyn Clock, incoming: &mpsc::Receiver<Job>, mut listening: Listeni
         }
         let next = waiting.iter().map(|job| job.due).min();
         let timeout = next.map(|due| due.saturating_sub(clock.monotonic()));
+        // Who is started from now on is tried at once; before that, listeners are nobody's business.
+        listening.listen(!waiting.is_empty());
+        let (mut heard, mut told_any) = (false, false);
         listening.wait(timeout, |who| {
+            heard = true;
             let told = |job: &Job| match who {
                 Listener::Process(pid) => job.endpoint.may_hold(pid),
                 Listener::Unknown => true,
@@ -140,8 +153,13 @@ fn run(clock: &dyn Clock, incoming: &mpsc::Receiver<Job>, mut listening: Listeni
             for job in waiting.iter_mut().filter(|job| told(job)) {
                 job.told = TRIES_WHEN_TOLD;
                 job.due = Duration::ZERO;
+                told_any = true;
             }
         });
+        if heard && !told_any {
+            // A program that listens again and again must not keep a processor of the host busy.
+            std::thread::sleep(REST);
+        }
     }
 }
 

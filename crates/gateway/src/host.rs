@@ -1,7 +1,7 @@
 //! What a host name means to the gateway.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::uri::Authority;
 
@@ -33,10 +33,13 @@ pub(crate) fn is_valid(host: &str) -> bool {
     host.is_empty() || (!host.contains('@') && authority.is_ok() && has_valid_port(host))
 }
 
-/// Whether what follows a host's name, if anything does, is a port.
+/// Whether what follows a host's name, if anything does, is a port, and what stands in brackets an address.
 pub(crate) fn has_valid_port(host: &str) -> bool {
-    let port = match host.rsplit_once(']') {
-        Some((_, rest)) => rest,
+    let port = match host.strip_prefix('[') {
+        Some(bracketed) => match bracketed.split_once(']') {
+            Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => port,
+            _ => return false,
+        },
         None => host.find(':').map_or("", |colon| &host[colon..]),
     };
     // An empty one is allowed (RFC 3986, section 3.2.3).
@@ -92,6 +95,9 @@ mod tests {
             "a b", "a/b", "u@h", "h:1:2x", "h:x", "h:+1", "h:99999", "h\"", "<x>",
         ] {
             assert!(!is_valid(bad), "{bad}");
+        }
+        for bad in ["[h", "[h]", "[h]\">x]", "[h]:80", "[::1", "[::1]x]:80"] {
+            assert!(!has_valid_port(bad) && !is_valid(bad), "{bad}");
         }
         for good in ["", "h", "h:", "h:80", "[::1]", "[::1]:80", "a---b.c"] {
             assert!(is_valid(good), "{good}");

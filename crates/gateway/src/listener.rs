@@ -219,7 +219,7 @@ pub(crate) async fn handle(
     let name = host::normalize(host);
     let route = thread.routes.borrow_mut().load().get(&name).cloned();
     if let Some(route) = route {
-        // The name is one of ours, so what can be wrong is the port.
+        // The name is one of ours, so what can be wrong is what is around it.
         if !host::has_valid_port(host) {
             return Ok(refused(&head));
         }

@@ -5,7 +5,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::body::{FromClient, Outgoing, Upload};
-use crate::fields::{Fields, Known, Span};
+use crate::fields::{Fields, Known, Set, Span};
 
 /// A request's head.
 #[derive(Debug)]
@@ -69,6 +69,15 @@ impl RequestHead {
     /// Who it is for, where the target says so: over HTTP/2, to a proxy, and with `CONNECT`.
     pub(crate) fn authority(&self) -> Option<&str> {
         std::str::from_utf8(self.fields.text(self.authority?)).ok()
+    }
+
+    /// Makes the host that counts a part of the target, and takes every other word about it away.
+    pub(crate) fn move_host(&mut self) {
+        if self.authority.is_none() {
+            let host = self.host().to_owned();
+            self.authority = Some(self.fields.keep(&[host.as_bytes()]));
+        }
+        self.fields.remove(Set::of(&[Known::Host]));
     }
 
     /// As hyper and the face have it.

@@ -220,7 +220,8 @@ fn prepare(
                 head.fields.append(Known::Host, &[]);
             }
         }
-        Protocol::H2c => {}
+        // The host goes as `:authority` and nowhere else (RFC 9113, section 8.3.1).
+        Protocol::H2c => head.move_host(),
     }
     let limit = exchange.body_limit(pool);
     if body.is_end_stream() {

@@ -56,6 +56,7 @@ impl Thread {
             upstreams: Rc::new(Upstreams::new(
                 limits.idle_upstreams,
                 limits.connect_timeout,
+                Arc::clone(&shared.clock),
             )),
             meter: Rc::new(Meter::new(shared.collector.clone())),
             random: Random::new(),

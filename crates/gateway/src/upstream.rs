@@ -5,13 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Uri, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lauf_model::Protocol;
+use lauf_model::{Clock, Protocol};
 use tokio::net::TcpStream;
 
 use crate::body::{FromContainer, Upload};
@@ -118,16 +119,18 @@ impl Entry {
 pub(crate) struct Upstreams {
     entries: RefCell<HashMap<u64, Entry>>,
     idle_limit: usize,
+    clock: Arc<dyn Clock>,
     connect_timeout: Duration,
     /// Wakes the task that forgets idle connections on which something happens; `None` before the first.
     reaper: RefCell<Option<Waker>>,
 }
 
 impl Upstreams {
-    pub(crate) fn new(idle_limit: usize, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(idle_limit: usize, connect_timeout: Duration, clock: Arc<dyn Clock>) -> Self {
         Self {
             entries: RefCell::default(),
             idle_limit,
+            clock,
             connect_timeout,
             reaper: RefCell::default(),
         }
@@ -221,7 +224,7 @@ impl Upstreams {
             idle.push_back((connection, now));
         }
         // What a burst has left goes while others still come back, the coldest first.
-        if idle.front().is_some_and(|(_, since)| *since + COLD < now) {
+        while idle.front().is_some_and(|(_, since)| *since + COLD < now) {
             idle.pop_front();
         }
         if self.reaper.borrow().is_none() {
@@ -237,16 +240,20 @@ impl Upstreams {
         connection.is_quiet(&mut Context::from_waker(waker))
     }
 
-    /// Forgets idle connections as soon as their instances close them, for as long as the thread lives.
+    /// Forgets idle connections as soon as their instances close them or they are cold, for as long as the thread lives.
     fn start_reaper(self: &Rc<Self>) {
         *self.reaper.borrow_mut() = Some(Waker::noop().clone());
         let this = Rc::clone(self);
+        let mut cold = tokio::time::interval(COLD);
         tokio::task::spawn_local(std::future::poll_fn(move |cx| {
             *this.reaper.borrow_mut() = Some(cx.waker().clone());
+            // The timer asks again after what is left of a burst without another request.
+            while cold.poll_tick(cx).is_ready() {}
+            let now = this.clock.monotonic();
             this.entries.borrow_mut().retain(|_, entry| {
-                entry
-                    .http1
-                    .retain_mut(|(connection, _)| connection.is_quiet(cx));
+                entry.http1.retain_mut(|(connection, since)| {
+                    *since + COLD >= now && connection.is_quiet(cx)
+                });
                 !entry.is_unused()
             });
             Poll::<()>::Pending

@@ -40,7 +40,7 @@ pub mod wire;
 mod zygote;
 
 pub use client::{KeeperClient, KeeperError, KeeperEvent, StartError, Started};
-pub use keeper::{KeeperArgs, keeper_main};
+pub use keeper::{KeeperArgs, keeper_main, raise_file_limit};
 pub use netns::NetNs;
 pub use protocol::{ExitStatus, Exited, FailReason, InstanceInfo, Phases, Usage};
 pub use settings::{Difference, KeeperConfig, KeeperSettings, Runtime};

@@ -23,6 +23,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 #[derive(Debug)]
 pub struct Listening {
     processors: Vec<Ring>,
+    enabled: bool,
     woken: Arc<OwnedFd>,
 }
 
@@ -56,6 +57,7 @@ impl Listening {
         let woken = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let listening = Self {
             processors: rings().unwrap_or_default(),
+            enabled: true,
             woken: Arc::clone(&woken),
         };
         Ok((listening, Waker(woken)))
@@ -65,6 +67,19 @@ impl Listening {
     #[must_use]
     pub fn has_events(&self) -> bool {
         !self.processors.is_empty()
+    }
+
+    /// Asks the kernel for events, or for none until further notice. There are events at first.
+    pub fn listen(&mut self, enabled: bool) {
+        if self.enabled == enabled {
+            return;
+        }
+        self.enabled = enabled;
+        let request = if enabled { IOC_ENABLE } else { IOC_DISABLE };
+        for ring in &self.processors {
+            // The kernel refuses this to nobody who could open the event.
+            let _ = ring.control(request, 0);
+        }
     }
 
     /// Waits until somebody listens, [`Waker::wake`] was called, or the time is over; hands over who it was.
@@ -152,6 +167,7 @@ const FD_CLOEXEC: libc::c_ulong = 1 << 3;
 /// `TCP_LISTEN` of net/tcp_states.h.
 const FILTER: &CStr = c"newstate == 10";
 const IOC_ENABLE: libc::c_ulong = 0x2400;
+const IOC_DISABLE: libc::c_ulong = 0x2401;
 const IOC_SET_FILTER: libc::c_ulong = 0x4008_2406;
 const RECORD_SAMPLE: u32 = 9;
 

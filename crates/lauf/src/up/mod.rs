@@ -51,6 +51,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         )
         .init();
     let settings = Settings::new(data, arguments)?;
+    // Connections and instances take descriptors of this process, too.
+    lauf_sandbox::raise_file_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let begin = clock.monotonic();
     fs::create_dir_all(&settings.data)

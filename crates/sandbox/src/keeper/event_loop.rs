@@ -251,7 +251,10 @@ impl Keeper {
             self.dying.next().map(|at| at + self.dying_later()),
             self.refills_at(now),
             self.pool_rests_until,
-            self.room.next().filter(|_| !self.waiting.is_empty()),
+            // Without a zygote nobody can be let in, and its being ready is an event.
+            self.room
+                .next()
+                .filter(|_| !self.waiting.is_empty() && !self.ready.is_empty()),
             self.oom_looks.iter().map(|(_, at, _)| *at).min(),
         ]
         .into_iter()

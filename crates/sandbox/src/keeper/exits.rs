@@ -54,6 +54,7 @@ impl Keeper {
         for stream in [Stream::Stdout, Stream::Stderr] {
             while self.read_output(serial, stream) {}
         }
+        self.memory_events.forget(serial);
         let Some(mut item) = self.items.remove(&serial) else {
             return;
         };

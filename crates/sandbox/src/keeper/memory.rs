@@ -30,6 +30,7 @@ const SHARE_OF_FILES: usize = 8;
 pub(super) struct MemoryEvents {
     pub(super) inotify: OwnedFd,
     watched: HashMap<i32, u64>,
+    watches: HashMap<u64, i32>,
 }
 
 impl MemoryEvents {
@@ -38,13 +39,23 @@ impl MemoryEvents {
         Ok(Self {
             inotify: inotify::init(flags)?,
             watched: HashMap::new(),
+            watches: HashMap::new(),
         })
     }
 
     fn watch(&mut self, file: &Path, serial: u64) -> io::Result<()> {
         let watch = inotify::add_watch(&self.inotify, file, inotify::WatchFlags::MODIFY)?;
         self.watched.insert(watch, serial);
+        self.watches.insert(serial, watch);
         Ok(())
+    }
+
+    /// Takes a watch away: most kernels keep it, and the file's memory, when the group is removed.
+    pub(super) fn forget(&mut self, serial: u64) {
+        if let Some(watch) = self.watches.remove(&serial) {
+            self.watched.remove(&watch);
+            let _ = inotify::remove_watch(&self.inotify, watch);
+        }
     }
 
     /// Whose files have changed since the last call.
@@ -54,14 +65,7 @@ impl MemoryEvents {
         let mut changed = Vec::new();
         while let Ok(event) = events.next() {
             let watch = event.wd();
-            let serial = if event.events().contains(inotify::ReadFlags::IGNORED) {
-                // The group is gone, and with it the watch.
-                self.watched.remove(&watch);
-                None
-            } else {
-                self.watched.get(&watch).copied()
-            };
-            changed.extend(serial);
+            changed.extend(self.watched.get(&watch));
         }
         changed.sort_unstable();
         changed.dedup();

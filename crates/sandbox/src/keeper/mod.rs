@@ -181,14 +181,7 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         Runtime::Oci { .. } => &[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD],
     };
     let signals = sys::signal_fd(wanted).map_err(at("signalfd"))?;
-    let files = getrlimit(Resource::Nofile);
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: files.maximum,
-            maximum: files.maximum,
-        },
-    );
+    raise_file_limit();
 
     let stage = state_dir.join("stage");
     fs::create_dir_all(&stage).map_err(at("make the stage directory"))?;
@@ -275,6 +268,18 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
     )
     .map_err(at("set up the event loop"))?;
     Ok((keeper, lock))
+}
+
+/// Lets this process have as many descriptors as it may. What inherits a low limit from a login shell would be full at a few hundred
+/// connections.
+pub fn raise_file_limit() {
+    let files = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: files.maximum,
+        maximum: files.maximum,
+    };
+    // Refused nowhere: the hard limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, most);
 }
 
 /// How many descriptors this process may have.

@@ -30,9 +30,17 @@ impl Keeper {
         {
             return false;
         }
-        let wanted = self.settings.pool_size as usize + self.waiting.len();
-        self.ready.len() + self.preparing < wanted
+        self.ready.len() + self.preparing < self.pool_wanted()
             && self.leaves_starts_alone().is_none_or(|until| until <= now)
+    }
+
+    /// How many zygotes there should be: those of the pool, and one for each start that waits for nothing else.
+    fn pool_wanted(&self) -> usize {
+        let waiting = match self.room.is_short() {
+            true => 0,
+            false => self.waiting.len(),
+        };
+        self.settings.pool_size as usize + waiting
     }
 
     /// Until when no zygote is made, so that the containers that were just started have the processors for themselves. Only while
@@ -56,7 +64,7 @@ impl Keeper {
     }
 
     pub(super) fn shrink_pool(&mut self) {
-        while self.ready.len() > self.settings.pool_size as usize + self.waiting.len() {
+        while self.ready.len() > self.pool_wanted() {
             let Some(serial) = self.ready.pop_back() else {
                 return;
             };

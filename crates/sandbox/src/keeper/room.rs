@@ -19,6 +19,8 @@ const SHARE: u64 = 64 << 20;
 const SETTLING: Duration = Duration::from_secs(1);
 /// How long a measurement is good for. Reading the counters of thousands of cgroups takes milliseconds.
 const FRESH: Duration = Duration::from_millis(50);
+/// The same before somebody is refused.
+const NEW: Duration = Duration::from_millis(2);
 /// The descriptors that the keeper and the server need besides those of instances, and how many each instance takes of the busier one.
 const OTHER_FILES: usize = 2_000;
 const FILES_OF_ONE: usize = 3;
@@ -34,6 +36,8 @@ pub(super) struct Room {
     most: usize,
     measured: Option<(Instant, Free)>,
     settling: VecDeque<(Instant, u64)>,
+    /// The last who asked was to wait.
+    short: bool,
 }
 
 /// Bytes that are free.
@@ -77,6 +81,7 @@ impl Room {
             }),
             measured: None,
             settling: VecDeque::new(),
+            short: false,
         }
     }
 
@@ -99,23 +104,31 @@ impl Room {
         } else {
             memory_limit.min(SHARE)
         };
-        let fresh = |at: &Instant| now.saturating_duration_since(*at) < FRESH;
-        let mut verdict = match self.measured {
-            Some((at, free)) if fresh(&at) => self.decide(free, running, share),
-            _ => {
-                let free = self.measure(now, cgroups);
-                self.decide(free, running, share)
-            }
-        };
+        let free = self.free(now, FRESH, cgroups);
+        let mut verdict = self.decide(free, running, share);
         // Nobody is refused because of what somebody used who has left since.
-        if matches!(verdict, Verdict::Refuse(_)) {
-            let free = self.measure(now, cgroups);
+        if matches!(verdict, Verdict::Refuse(_)) && running < self.most {
+            let free = self.free(now, NEW, cgroups);
             verdict = self.decide(free, running, share);
         }
+        self.short = verdict == Verdict::Wait;
         if verdict == Verdict::Enter {
             self.settling.push_back((now, share));
         }
         verdict
+    }
+
+    /// Whether the last who asked is to wait until others have settled.
+    pub(super) fn is_short(&self) -> bool {
+        self.short && !self.settling.is_empty()
+    }
+
+    /// What is free, by a measurement that is not older than this.
+    fn free(&mut self, now: Instant, age: Duration, cgroups: Option<&CgroupRoot>) -> Free {
+        match self.measured {
+            Some((at, free)) if now.saturating_duration_since(at) < age => free,
+            _ => self.measure(now, cgroups),
+        }
     }
 
     fn measure(&mut self, now: Instant, cgroups: Option<&CgroupRoot>) -> Free {
@@ -194,6 +207,7 @@ mod tests {
             most,
             measured: None,
             settling: VecDeque::new(),
+            short: false,
         }
     }
 
