@@ -11,7 +11,7 @@ use lauf_model::{BOOST_AFTER_START, Clock, InstanceId, boosted_cpu};
 use lauf_sandbox::{
     ContainerSpec, ExitStatus, Exited, KeeperClient, KeeperConfig, KeeperEvent, NetNs,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
@@ -251,28 +251,64 @@ impl Inner {
             hosts: Some("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned()),
             labels: [(SPEC_LABEL.to_owned(), label)].into(),
             stop_signal: SIGTERM,
+            // An attempt of a task is on record before it is started, so the next server looks for it.
+            outlives_asker: spec.owner.keeps_exits(),
             ..ContainerSpec::new(id, Vec::new(), Vec::new())
         })
     }
 
-    /// The way into an instance that the keeper knows already: another server asked for it and died
-    /// before it heard of it. It may be about to start, run, or have ended.
-    async fn find_started(&self, id: &InstanceId, entry: &Arc<Entry>) -> Arc<dyn Endpoint> {
+    /// Has the keeper start a container; the way into it. When nobody waits for the keeper's answer any
+    /// more, what it started is stopped: before the answer there is nothing that could be.
+    async fn begin(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        container: ContainerSpec,
+    ) -> Result<Arc<dyn Endpoint>, lauf_sandbox::StartError> {
+        let (tell, told) = oneshot::channel();
+        let (engine, id) = (LocalEngine(Arc::clone(self)), id.clone());
+        tokio::spawn(async move {
+            let answer = engine.0.keeper().start(container).await;
+            match tell.send(answer) {
+                Err(Ok(_)) => engine.stop(&id, Duration::ZERO).await,
+                Err(Err(_)) => engine.0.table.remove(&id),
+                Ok(()) => {}
+            }
+        });
+        let gone = |_| Err(lauf_sandbox::KeeperError::Gone.into());
+        let running = told.await.unwrap_or_else(gone)?;
+        Ok(Arc::new(NetNsEndpoint(running.netns)))
+    }
+
+    /// Has the keeper start a task's container, which it may know already, because another server asked
+    /// for it and died before it heard of it. It may be about to start, run, or have ended; and when it
+    /// could not be started, it is unknown again. Nothing stops it when nobody waits any more: whoever
+    /// comes next finds it here.
+    async fn begin_or_find(
+        &self,
+        id: &InstanceId,
+        container: ContainerSpec,
+        entry: &Arc<Entry>,
+    ) -> Result<Arc<dyn Endpoint>, lauf_sandbox::StartError> {
         loop {
+            match self.keeper().start(container.clone()).await {
+                Ok(running) => return Ok(Arc::new(NetNsEndpoint(running.netns))),
+                Err(error) if fault::is_there(&error) => {}
+                Err(error) => return Err(error),
+            }
             let listed = self.keeper().list_all().await;
             let found = listed.ok().and_then(|listed| {
                 let mut running = listed.running.into_iter();
                 running.find(|r| r.info.id.as_str() == id.0)
             });
             if let Some(running) = found {
-                return Arc::new(NetNsEndpoint(running.netns));
+                return Ok(Arc::new(NetNsEndpoint(running.netns)));
             }
             // An exit that is not forgotten is told again with every list. The keeper does not tell
             // this server of a start that another one asked for, so there is nothing to await; it
             // takes milliseconds, and only after a restart.
             let ended = tokio::time::timeout(LOOK_AGAIN, entry.exited()).await;
             if ended.is_ok() {
-                return Arc::new(Nowhere);
+                return Ok(Arc::new(Nowhere));
             }
         }
     }
@@ -407,11 +443,13 @@ impl Engine for LocalEngine {
             engine: Some(self.clone()).filter(|_| !is_task),
             id: spec.id.clone(),
         };
-        let endpoint: Arc<dyn Endpoint> = match inner.keeper().start(container).await {
-            Ok(running) => Arc::new(NetNsEndpoint(running.netns)),
-            Err(error) if is_task && fault::is_there(&error) => {
-                inner.find_started(&spec.id, &entry).await
-            }
+        let begun = if is_task {
+            inner.begin_or_find(&spec.id, container, &entry).await
+        } else {
+            inner.begin(&spec.id, container).await
+        };
+        let endpoint = match begun {
+            Ok(endpoint) => endpoint,
             Err(error) => {
                 abandon.engine = None;
                 inner.table.remove(&spec.id);
