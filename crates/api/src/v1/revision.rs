@@ -7,13 +7,16 @@ use super::annotations::CREATOR;
 use super::service;
 use super::types;
 
+/// The label that says which service a revision belongs to.
+pub(super) const SERVICE: &str = "serving.knative.dev/service";
+
 /// Writes a revision.
 pub(crate) fn write(revision: &Revision, version: u64) -> types::Revision {
     let meta = &revision.meta;
     let mut metadata = service::metadata(meta, version, "revisions");
     let labels = &mut metadata.labels;
     for (key, value) in [
-        ("serving.knative.dev/service", revision.service.clone()),
+        (SERVICE, revision.service.clone()),
         (
             "serving.knative.dev/configuration",
             revision.service.clone(),
@@ -108,10 +111,9 @@ pub(crate) fn route(of: &Service, version: u64) -> Value {
 }
 
 fn owned_by_service(of: &Service, metadata: &mut types::ObjectMeta) {
-    metadata.labels.insert(
-        "serving.knative.dev/service".to_owned(),
-        of.meta.name.clone(),
-    );
+    metadata
+        .labels
+        .insert(SERVICE.to_owned(), of.meta.name.clone());
     metadata.owner_references = vec![types::OwnerReference {
         api_version: types::API_VERSION,
         kind: "Service",
