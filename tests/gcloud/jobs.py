@@ -171,6 +171,7 @@ def pools(gcloud, image, folder):
     gcloud.run(f"beta run worker-pools replace {file}")
     revisions = gcloud.json("beta run worker-pools revisions list --worker-pool=puller")
     expect("revisions", len(revisions), 2)
-    expect("revisions of services", gcloud.json("run revisions list"), [])
+    names = [r["metadata"]["name"] for r in gcloud.json("run revisions list")]
+    expect("workers among the services' revisions", [name for name in names if name.startswith("puller-")], [])
     file.write_text(POOL.replace("IMAGE", image).replace("'2'", "'2000'"))
     gcloud.run(f"beta run worker-pools replace {file}", fails="manualInstanceCount")

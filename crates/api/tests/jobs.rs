@@ -5,7 +5,8 @@ mod support;
 
 use http::StatusCode;
 use lauf_model::{
-    Execution, ExecutionKey, Meta, Task, WorkerPool, WorkerPoolKey, WorkerPoolRevision,
+    ConditionStatus, Execution, ExecutionKey, Meta, Task, WorkerPool, WorkerPoolKey,
+    WorkerPoolRevision,
 };
 use lauf_store::{Resource as _, Txn};
 use serde_json::{Value, json};
@@ -449,4 +450,33 @@ fn names(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().unwrap();
     let name = |item: &Value| item["metadata"]["name"].as_str().unwrap().to_owned();
     items.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn what_failed_and_is_being_deleted_has_not_failed_to_be_deleted() {
+    let p = Platform::new().await;
+    p.call("POST", RUN, JOBS, Some(&etl())).await;
+    let made = run(&p, "etl", &json!({})).await;
+    let name = made["metadata"]["name"].as_str().unwrap();
+    let key = ExecutionKey {
+        project: "demo".into(),
+        region: "us-central1".into(),
+        name: name.into(),
+    };
+    let mut failed = p.store.find::<Execution>(&key).await.unwrap().unwrap();
+    let completed = &mut failed.value.status.conditions[0];
+    assert_eq!(completed.kind, "Completed");
+    completed.status = ConditionStatus::False;
+    completed.reason = "NonZeroExitCode".into();
+    let at = Execution::at(&key);
+    let txn = Txn::replace(at, failed.version, failed.value.body());
+    p.store.write(txn).await.unwrap();
+    let one = format!("{EXECUTIONS}/{name}");
+    let shown = async || p.call("GET", RUN, &one, None).await.1["status"]["conditions"][0].clone();
+    assert_eq!(shown().await["status"], "False");
+    let (status, _) = p.call("DELETE", RUN, &one, None).await;
+    assert_eq!(status, StatusCode::OK);
+    let deleting = shown().await;
+    assert_eq!(deleting["status"], "Unknown");
+    assert_eq!(deleting["reason"], "Deleting");
 }

@@ -58,7 +58,7 @@ pub(crate) fn write(revision: &Revision, version: u64) -> types::Revision {
         spec: service::write_revision_spec(&revision.spec, &revision.template_as_sent),
         status: types::RevisionStatus {
             observed_generation: meta.generation,
-            conditions: service::conditions(&status.conditions),
+            conditions: service::conditions_of(meta, &status.conditions),
             container_statuses: (!digest.is_empty())
                 .then(|| types::ContainerStatus {
                     name: revision.spec.container.name.clone(),
