@@ -1,4 +1,4 @@
-//! `bench density`: what an idle instance costs the machine.
+//! `bench density`: what idle instances cost the machine, and what services at zero do.
 
 use std::path::PathBuf;
 use std::thread;
@@ -14,9 +14,12 @@ use crate::sample::Sample;
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Idle instances of hello.
+    /// Idle instances of hello; 0 leaves that part out.
     #[arg(long, default_value_t = 1000)]
     instances: u32,
+    /// Services without an instance; 0 leaves that part out.
+    #[arg(long, default_value_t = 0)]
+    at_zero: u32,
     /// Instances of one service.
     #[arg(long, default_value_t = 100)]
     each: u32,
@@ -38,17 +41,86 @@ struct State {
     cpu: [Duration; 2],
 }
 
-/// Runs the benchmark and prints its table.
+/// Callers of the API at once.
+const CALLERS: u32 = 4;
+
+/// Runs the benchmark and prints its tables.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     machine::check()?;
+    let mut report = Vec::new();
+    if options.instances > 0 {
+        report.push(idle_instances(options)?);
+    }
+    if options.at_zero > 0 {
+        report.push(services_at_zero(options)?);
+    }
+    crate::write(options.json.as_deref(), "density", &report)
+}
+
+/// A platform that has started an instance before, so that what all share is not counted.
+fn platform() -> anyhow::Result<(Platform, [u32; 2])> {
     let platform = Platform::up(&["--idle-timeout", "300ms"])?;
     platform.pack(&Sample::read("hello")?)?;
     let mut api = platform.api();
-    // Started once before, so that what every instance shares is not counted.
     api.deploy(&api.service("first", "hello", None))?;
     api.wait_for_none(None)?;
     thread::sleep(Duration::from_secs(1));
     let processes = [platform.server()?, platform.keeper()?];
+    Ok((platform, processes))
+}
+
+/// Deploys services until there are as many as wanted, waits until none has an instance, and looks.
+fn services_at_zero(options: &Options) -> anyhow::Result<serde_json::Value> {
+    let (platform, processes) = platform()?;
+    let before = state(processes)?;
+    let begin = now();
+    thread::scope(|scope| -> anyhow::Result<()> {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let mut api = platform.api();
+                scope.spawn(move || -> anyhow::Result<()> {
+                    for number in (caller..options.at_zero).step_by(CALLERS as usize) {
+                        api.deploy(&api.service(&format!("zero-{number}"), "hello", None))?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller
+                .join()
+                .map_err(|_| anyhow::anyhow!("a caller panicked"))??;
+        }
+        Ok(())
+    })?;
+    let deployed = begin.elapsed().as_secs_f64();
+    platform.api().wait_for_none(None)?;
+    thread::sleep(Duration::from_secs(options.rest));
+    let after = state(processes)?;
+    thread::sleep(Duration::from_secs(10));
+    let later = state(processes)?;
+    let n = f64::from(options.at_zero);
+    println!("density: {} services of hello at zero", options.at_zero);
+    let mut report = json!({"services_at_zero": options.at_zero, "deploy_seconds": deployed});
+    for (at, who) in ["server", "keeper"].into_iter().enumerate() {
+        let resident = (kib(after.resident[at]) - kib(before.resident[at])) / n;
+        let cpu = (later.cpu[at] - after.cpu[at]).as_secs_f64() / 10.0 * 100.0;
+        println!(
+            "{:<44}{resident:>14.1}",
+            format!("memory of a service in the {who}, KiB")
+        );
+        println!("{:<44}{cpu:>14.2}", format!("processor of the {who}, %"));
+        report[format!("{who}_kib_per_service")] = json!(resident);
+        report[format!("{who}_idle_cpu_percent")] = json!(cpu);
+    }
+    println!("{:<44}{deployed:>14.1}", "all deployed in, s");
+    println!("load average: {}", machine::load());
+    Ok(report)
+}
+
+fn idle_instances(options: &Options) -> anyhow::Result<serde_json::Value> {
+    let (platform, processes) = platform()?;
+    let mut api = platform.api();
     let before = state(processes)?;
     let begin = now();
     let (mut left, mut number) = (options.instances, 0);
@@ -115,7 +187,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     println!("{:<44}{down:>14.1}", "`lauf down --purge` took, s");
     report["down_seconds"] = json!(down);
     println!("load average: {}", machine::load());
-    crate::write(options.json.as_deref(), "density", &[report])
+    Ok(report)
 }
 
 fn state(processes: [u32; 2]) -> anyhow::Result<State> {

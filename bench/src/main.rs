@@ -11,6 +11,7 @@ mod jobs;
 mod machine;
 mod peers;
 mod platform;
+mod proxies;
 mod proxy;
 mod sample;
 mod simulate;
@@ -39,7 +40,7 @@ enum Command {
     Jobs(jobs::Options),
     /// Memory and descriptors of idle instances.
     Density(density::Options),
-    /// Requests per CPU-second, p50 and p99 of the gateway beside nginx and haproxy.
+    /// Requests per CPU-second, p50 and p99 of the gateway beside nginx, haproxy, Envoy and Caddy.
     Proxy(proxy::Options),
     /// A live run beside its simulation: instance-seconds and p99 on two loads.
     Simulate(simulate::Options),
