@@ -1,13 +1,14 @@
 //! `bench density`: what idle instances cost the machine, and what services at zero do.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::json;
 
-use crate::machine::{self, now};
+use crate::machine::{self, Group, now};
 use crate::platform::{Instances, Platform};
 use crate::sample::Sample;
 
@@ -118,7 +119,43 @@ fn services_at_zero(options: &Options) -> anyhow::Result<serde_json::Value> {
     Ok(report)
 }
 
+/// KiB of memory that the sample takes without a container around it, averaged over many.
+fn bare(many: u32) -> anyhow::Result<f64> {
+    let sample = Sample::read("hello")?;
+    let before = machine::available()?;
+    let mut processes = Vec::new();
+    for _ in 0..many {
+        let program = sample
+            .rootfs
+            .join(sample.entrypoint[0].trim_start_matches('/'));
+        let mut command = Command::new(program);
+        command
+            .args(&sample.entrypoint[1..])
+            .env_clear()
+            .envs(&sample.env)
+            .env("PORT", machine::free_port()?.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        processes.push(Group::spawn(&mut command)?);
+    }
+    thread::sleep(Duration::from_secs(2));
+    let used = kib(before) - kib(machine::available()?);
+    let ended = processes
+        .iter_mut()
+        .filter_map(|p| p.ended().then_some(()))
+        .count();
+    if ended > 0 {
+        bail!("{ended} of {many} bare processes have ended");
+    }
+    Ok(used / f64::from(many))
+}
+
+/// Bare processes to compare with.
+const BARE: u32 = 500;
+
 fn idle_instances(options: &Options) -> anyhow::Result<serde_json::Value> {
+    let bare = bare(BARE)?;
     let (platform, processes) = platform()?;
     let mut api = platform.api();
     let before = state(processes)?;
@@ -157,7 +194,17 @@ fn idle_instances(options: &Options) -> anyhow::Result<serde_json::Value> {
         "memory of an instance, all in all, KiB",
         memory / n
     );
+    println!(
+        "{:<44}{bare:>14.1}",
+        "  of it the app, as a bare process has"
+    );
+    println!(
+        "{:<44}{:>14.1}",
+        "  the rest, which is the platform's",
+        memory / n - bare
+    );
     let mut report = json!({
+        "bare_kib": bare, "overhead_kib": memory / n - bare,
         "instances": options.instances, "alive": alive.ready, "services": number, "start_seconds": started.as_secs_f64(),
         "starts_per_second": rate, "kib_per_instance": memory / n,
     });

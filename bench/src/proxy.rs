@@ -39,7 +39,7 @@ struct Sample {
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        bail!("this is a debug build; run `cargo run --release -p lauf-bench -- proxy`");
+        bail!("this is a debug build; run `cargo xtask bench proxy`");
     }
     let dir = tempfile::tempdir()?;
     let backend = free()?;
