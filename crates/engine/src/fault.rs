@@ -38,6 +38,25 @@ pub(crate) fn start(error: &lauf_sandbox::StartError, spec: &InstanceSpec) -> St
     }
 }
 
+/// Whether a start was refused because the keeper knows the instance already.
+pub(crate) fn is_there(error: &lauf_sandbox::StartError) -> bool {
+    let reason = match error {
+        lauf_sandbox::StartError::Failed { reason, .. } => Some(*reason),
+        lauf_sandbox::StartError::Keeper(_) => None,
+    };
+    reason == Some(FailReason::IdInUse)
+}
+
+/// The exit of an instance of which nothing is known but that it is gone.
+pub(crate) fn unseen(at: Timestamp) -> Exit {
+    Exit {
+        code: None,
+        signal: None,
+        reason: ExitReason::Lost,
+        at,
+    }
+}
+
 /// How an instance ended, from what the keeper saw.
 pub(crate) fn exit(exited: &Exited, at: Timestamp) -> Exit {
     let (code, signal) = match exited.status {

@@ -1,7 +1,8 @@
 //! The engine of this machine: images from `lauf-image`, containers by `lauf-sandbox`.
 
+use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use lauf_model::{BOOST_AFTER_START, Clock, InstanceId, boosted_cpu};
 use lauf_sandbox::{
     ContainerSpec, ExitStatus, Exited, KeeperClient, KeeperConfig, KeeperEvent, NetNs,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
@@ -28,7 +29,8 @@ const PIDS_MAX: u32 = 8192;
 
 /// What the engine has to say about an instance to the person who owns it.
 pub trait InstanceLog: Send + Sync + 'static {
-    /// From now on there may be output of this instance. Said again at adoption.
+    /// From now on there may be output of this instance. Said again at adoption, also of one that has
+    /// ended meanwhile.
     fn starting(&self, spec: &InstanceSpec);
     /// One line of the platform's own log about an instance.
     fn system(&self, spec: &InstanceSpec, warning: bool, text: &str);
@@ -56,12 +58,60 @@ struct Inner {
     config: LocalConfig,
     prober: Prober,
     /// Replaced when the keeper had to be made anew.
-    keeper: RwLock<Arc<KeeperClient>>,
+    keeper: RwLock<Keeper>,
     table: Table,
+    ends: Mutex<Ends>,
+}
+
+/// Instances that have ended and that nobody asks for any more, the earliest first. The keeper holds
+/// their exits until their output is safe: they say whose it is.
+#[derive(Default)]
+struct Ends {
+    waiting: VecDeque<lauf_sandbox::InstanceId>,
+    forgotten: u64,
+}
+
+/// As many exits as the keeper holds. Whoever does not read the output does not miss it either.
+const MAX_ENDS: usize = 20_000;
+
+/// A keeper, and a name for its life that no other keeper ever has.
+struct Keeper {
+    client: Arc<KeeperClient>,
+    life: String,
+}
+
+impl Keeper {
+    fn new(client: KeeperClient) -> Self {
+        Self {
+            life: life(client.keeper_pid()),
+            client: Arc::new(client),
+        }
+    }
+}
+
+/// Process ids come again, but not with the same start in the same boot.
+fn life(pid: u32) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The start is field 22; the second field, the name, may hold blanks and ends with the last ')'.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let start = after_name.split_whitespace().nth(19).unwrap_or_default();
+    let boot = boot.split('-').next().unwrap_or_default();
+    format!("{boot}-{pid}-{start}")
 }
 
 #[derive(Debug)]
 struct NetNsEndpoint(NetNs);
+
+/// The way into an instance that is no more.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Endpoint for Nowhere {
+    fn connect(&self, _port: u16) -> std::io::Result<TcpStream> {
+        Err(std::io::ErrorKind::NotConnected.into())
+    }
+}
 
 impl Endpoint for NetNsEndpoint {
     fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
@@ -102,8 +152,9 @@ impl LocalEngine {
             log,
             config,
             prober,
-            keeper: RwLock::new(Arc::new(keeper)),
+            keeper: RwLock::new(Keeper::new(keeper)),
             table: Table::default(),
+            ends: Mutex::default(),
         };
         let engine = Self(Arc::new(inner));
         tokio::spawn(follow(engine.clone(), events));
@@ -161,14 +212,44 @@ impl LocalEngine {
         // A keeper that is gone has nothing to say any more.
         let _ = self.0.keeper().logs_seen(position);
     }
+
+    /// What is known of all instances that run or whose ends are not forgotten, whoever started them.
+    pub async fn specs(&self) -> Vec<InstanceSpec> {
+        let listed = self.0.keeper().list_all().await.unwrap_or_default();
+        let running = listed.running.iter().map(|running| &running.info.labels);
+        let exited = listed.exited.iter().map(|exited| &exited.labels);
+        running.chain(exited).filter_map(spec_of).collect()
+    }
+
+    /// How many instances have ended so far: whoever reads the spool to its end after this has all that
+    /// those wrote.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        let ends = lock(&self.0.ends);
+        ends.forgotten + u64::try_from(ends.waiting.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Says that the output of the first so many instances that ended will not be read again.
+    pub fn forget_ends(&self, count: u64) {
+        let mut ends = lock(&self.0.ends);
+        while ends.forgotten < count
+            && let Some(id) = ends.waiting.pop_front()
+        {
+            ends.forgotten += 1;
+            // A keeper that is gone has forgotten everything.
+            let _ = self.0.keeper().forget(&id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {
     fn keeper(&self) -> Arc<KeeperClient> {
-        self.keeper
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let keeper = self.keeper.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&keeper.client)
     }
 
     fn at(&self, nanoseconds: u64) -> Timestamp {
@@ -188,7 +269,7 @@ impl Inner {
         image: &PreparedImage,
     ) -> Result<ContainerSpec, StartError> {
         let container = &spec.container;
-        let declared = command::declared_env(container, &spec.revision);
+        let declared = command::declared_env(container, &spec.owner);
         let args = command::command_line(container, &image.config, &declared)?;
         let user = image
             .resolve_user(&image.config.user)
@@ -220,8 +301,107 @@ impl Inner {
             hosts: Some("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned()),
             labels: [(SPEC_LABEL.to_owned(), label)].into(),
             stop_signal: SIGTERM,
+            // An attempt of a task is on record before it is started, so the next server looks for it.
+            outlives_asker: spec.owner.keeps_exits(),
             ..ContainerSpec::new(id, Vec::new(), Vec::new())
         })
+    }
+
+    /// Has the keeper start a container; the way into it. When nobody waits for the keeper's answer any
+    /// more, what it started is stopped: before the answer there is nothing that could be.
+    async fn begin(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        container: ContainerSpec,
+    ) -> Result<Arc<dyn Endpoint>, lauf_sandbox::StartError> {
+        let (tell, told) = oneshot::channel();
+        let (engine, id) = (LocalEngine(Arc::clone(self)), id.clone());
+        tokio::spawn(async move {
+            let answer = engine.0.keeper().start(container).await;
+            match tell.send(answer) {
+                Err(Ok(_)) => engine.stop(&id, Duration::ZERO).await,
+                Err(Err(_)) => engine.0.table.remove(&id),
+                Ok(()) => {}
+            }
+        });
+        let gone = |_| Err(lauf_sandbox::KeeperError::Gone.into());
+        let running = told.await.unwrap_or_else(gone)?;
+        Ok(Arc::new(NetNsEndpoint(running.netns)))
+    }
+
+    /// Has the keeper start a task's container, which it may know already, because another server asked
+    /// for it and died before it heard of it. It may be about to start, run, or have ended; and when it
+    /// could not be started, it is unknown again. Nothing stops it when nobody waits any more: whoever
+    /// comes next finds it here.
+    async fn begin_or_find(
+        &self,
+        id: &InstanceId,
+        container: ContainerSpec,
+        entry: &Arc<Entry>,
+    ) -> Result<Arc<dyn Endpoint>, lauf_sandbox::StartError> {
+        loop {
+            match self.keeper().start(container.clone()).await {
+                Ok(running) => return Ok(Arc::new(NetNsEndpoint(running.netns))),
+                Err(error) if fault::is_there(&error) => {}
+                Err(error) => return Err(error),
+            }
+            let listed = self.keeper().list_all().await;
+            let found = listed.ok().and_then(|listed| {
+                let mut running = listed.running.into_iter();
+                running.find(|r| r.info.id.as_str() == id.0)
+            });
+            if let Some(running) = found {
+                return Ok(Arc::new(NetNsEndpoint(running.netns)));
+            }
+            // An exit that is not forgotten is told again with every list. The keeper does not tell
+            // this server of a start that another one asked for, so there is nothing to await; it
+            // takes milliseconds, and only after a restart.
+            let ended = tokio::time::timeout(LOOK_AGAIN, entry.exited()).await;
+            if ended.is_ok() {
+                return Ok(Arc::new(Nowhere));
+            }
+        }
+    }
+
+    /// Takes notice of the end of an instance.
+    fn note_exit(&self, exited: &Exited) {
+        let id = InstanceId(exited.id.as_str().to_owned());
+        let spec = spec_of(&exited.labels);
+        let known = self
+            .table
+            .exited(&id, fault::exit(exited, self.at(exited.at)));
+        let Some(spec) = spec else {
+            return self.forget_later(exited.id.clone());
+        };
+        // One that is told again, or too early, which `look_again` makes up for.
+        if !known {
+            return;
+        }
+        log_exit(self, &spec, exited);
+        if !spec.owner.keeps_exits() {
+            self.forget_later(exited.id.clone());
+        }
+    }
+
+    /// Ends the entries of those that ended after they were listed and before there was an entry.
+    async fn look_again(&self) {
+        // A keeper that is gone has lost all instances, and whoever sees that says so.
+        let now = self.keeper().list_all().await.unwrap_or_default();
+        for exited in &now.exited {
+            self.note_exit(exited);
+        }
+    }
+
+    fn forget_later(&self, id: lauf_sandbox::InstanceId) {
+        let mut ends = lock(&self.ends);
+        ends.waiting.push_back(id);
+        if ends.waiting.len() > MAX_ENDS
+            && let Some(oldest) = ends.waiting.pop_front()
+        {
+            ends.forgotten += 1;
+            // A keeper that is gone has forgotten everything.
+            let _ = self.keeper().forget(&oldest);
+        }
     }
 
     /// Puts the pieces of a started instance together and starts its health probes.
@@ -351,12 +531,18 @@ impl Engine for LocalEngine {
 
         inner.log.starting(&spec);
         let entry = inner.table.insert(&spec.id);
+        let is_task = spec.owner.keeps_exits();
         let mut abandon = Abandon {
-            engine: Some(self.clone()),
+            engine: Some(self.clone()).filter(|_| !is_task),
             id: spec.id.clone(),
         };
-        let running = match inner.keeper().start(container).await {
-            Ok(running) => running,
+        let begun = if is_task {
+            inner.begin_or_find(&spec.id, container, &entry).await
+        } else {
+            inner.begin(&spec.id, container).await
+        };
+        let endpoint = match begun {
+            Ok(endpoint) => endpoint,
             Err(error) => {
                 abandon.engine = None;
                 inner.table.remove(&spec.id);
@@ -364,15 +550,23 @@ impl Engine for LocalEngine {
             }
         };
         let sandbox_done = inner.clock.monotonic();
-        let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
-        let waited = tokio::select! {
-            biased;
-            exit = entry.exited() => Err(fault::ended(&exit, &spec)),
-            result = startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container) =>
-                result.map_err(StartError::Probe),
+        let waited = if spec.owner.waits_for_port(&spec.container) {
+            tokio::select! {
+                biased;
+                exit = entry.exited() => if is_task {
+                    Ok(None)
+                } else {
+                    Err(fault::ended(&exit, &spec))
+                },
+                result = startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container) =>
+                    result.map_err(StartError::Probe),
+            }
+        } else {
+            Ok(None)
         };
         let first = match waited {
-            Ok(first) => FirstConnection::new(first),
+            // Nobody would take one to what gets no requests.
+            Ok(first) => FirstConnection::new(first.filter(|_| spec.owner.revision().is_some())),
             Err(error) => {
                 self.stop(&spec.id, Duration::ZERO).await;
                 abandon.engine = None;
@@ -416,7 +610,7 @@ impl Engine for LocalEngine {
 
     async fn running(&self) -> Vec<Arc<Instance>> {
         let inner = &self.0;
-        let listed = match inner.keeper().list().await {
+        let listed = match inner.keeper().list_all().await {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::warn!(%error, "the keeper does not list its instances");
@@ -424,9 +618,31 @@ impl Engine for LocalEngine {
             }
         };
         let mut adopted = Vec::new();
-        for running in listed {
-            let spec = running.info.labels.get(SPEC_LABEL);
-            let Some(spec) = spec.and_then(|s| serde_json::from_str::<InstanceSpec>(s).ok()) else {
+        for exited in listed.exited {
+            let spec = spec_of(&exited.labels);
+            if let Some(spec) = &spec {
+                inner.log.starting(spec);
+            }
+            let Some(spec) = spec.filter(|s| s.owner.keeps_exits()) else {
+                // Nobody waits for it any more.
+                inner.forget_later(exited.id);
+                continue;
+            };
+            let entry = inner.table.insert(&spec.id);
+            let at = inner.at(exited.at);
+            inner.table.exited(&spec.id, fault::exit(&exited, at));
+            adopted.push(inner.instance(
+                spec,
+                at,
+                StartPhases::default(),
+                Arc::new(Nowhere),
+                FirstConnection::default(),
+                &entry,
+            ));
+        }
+        let mut known = Vec::new();
+        for running in listed.running {
+            let Some(spec) = spec_of(&running.info.labels) else {
                 // Not ours, or of a version that cannot be read any more: nobody would stop it.
                 if let Err(error) = inner.keeper().kill(&running.info.id).await {
                     tracing::warn!(%error, "an unknown instance cannot be stopped");
@@ -434,18 +650,24 @@ impl Engine for LocalEngine {
                 continue;
             };
             inner.log.starting(&spec);
-            let entry = inner.table.insert(&spec.id);
+            known.push((inner.table.insert(&spec.id), spec, running));
+        }
+        inner.look_again().await;
+        for (entry, spec, running) in known {
             let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
             // The old server may have died before the instance was ready, so the probe decides
-            // again; an instance that serves passes it at once.
-            let ready = tokio::select! {
-                biased;
-                _ = entry.exited() => false,
-                result = tokio::time::timeout(
-                    ADOPTION_LIMIT,
-                    startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
-                ) => matches!(result, Ok(Ok(_))),
-            };
+            // again; an instance that serves passes it at once. What a task has done already is not
+            // thrown away for that.
+            let decides = spec.owner.revision().is_some();
+            let ready = !decides
+                || tokio::select! {
+                    biased;
+                    _ = entry.exited() => false,
+                    result = tokio::time::timeout(
+                        ADOPTION_LIMIT,
+                        startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
+                    ) => matches!(result, Ok(Ok(_))),
+                };
             if ready {
                 let started = inner.at(running.info.started_at);
                 let phases = StartPhases::default();
@@ -474,6 +696,22 @@ impl Engine for LocalEngine {
             }
         }
     }
+
+    fn forget(&self, id: &InstanceId) {
+        if let Ok(id) = lauf_sandbox::InstanceId::new(id.0.as_str()) {
+            self.0.forget_later(id);
+        }
+    }
+
+    fn life(&self) -> String {
+        let keeper = self.0.keeper.read().unwrap_or_else(PoisonError::into_inner);
+        keeper.life.clone()
+    }
+}
+
+/// What an instance carries about itself.
+fn spec_of(labels: &std::collections::BTreeMap<String, String>) -> Option<InstanceSpec> {
+    serde_json::from_str(labels.get(SPEC_LABEL)?).ok()
 }
 
 /// An instance that was serving answers its probe at once; one that does not in this time was
@@ -521,19 +759,15 @@ async fn prepare(images: &Images, image: &str) -> Result<Arc<PreparedImage>, Sta
         .map_err(|e| fault::image(&e))
 }
 
+/// How often a start that another server asked for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Takes the keeper's events in, and makes a new keeper when the old one is gone.
 async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
     let inner = &engine.0;
     loop {
         match events.recv().await {
-            Some(KeeperEvent::Exited(exited)) => {
-                let id = InstanceId(exited.id.as_str().to_owned());
-                log_oom(inner, &exited);
-                let exit = fault::exit(&exited, inner.at(exited.at));
-                inner.table.exited(&id, exit);
-                // A keeper that is gone has forgotten everything.
-                let _ = inner.keeper().forget(&exited.id);
-            }
+            Some(KeeperEvent::Exited(exited)) => inner.note_exit(&exited),
             Some(KeeperEvent::Oom(id)) => tracing::debug!(%id, "a process ran out of memory"),
             Some(KeeperEvent::LogsAdvanced) => inner.log.spool_advanced(),
             Some(KeeperEvent::Gone) | None => {
@@ -545,16 +779,9 @@ async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
     }
 }
 
-fn log_oom(inner: &Inner, exited: &Exited) {
-    if !exited.oom || matches!(exited.status, ExitStatus::Code(0)) {
-        return;
-    }
-    let spec = exited
-        .labels
-        .get(SPEC_LABEL)
-        .and_then(|s| serde_json::from_str(s).ok());
-    if let Some(spec) = spec {
-        let spec: InstanceSpec = spec;
+/// What the owner of an instance should read about its end.
+fn log_exit(inner: &Inner, spec: &InstanceSpec, exited: &Exited) {
+    if exited.oom && !matches!(exited.status, ExitStatus::Code(0)) {
         let mib = |bytes: u64| bytes >> 20;
         let (limit, used) = (
             mib(spec.container.memory_bytes),
@@ -564,7 +791,7 @@ fn log_oom(inner: &Inner, exited: &Exited) {
         let text = if used >= limit.saturating_sub(limit / 8) {
             format!(
                 "Memory limit of {limit} MiB exceeded with {used} MiB used. Consider increasing the \
-                 memory limit, see the service's memory setting."
+                 memory limit, see the memory setting."
             )
         } else {
             format!(
@@ -573,7 +800,19 @@ fn log_oom(inner: &Inner, exited: &Exited) {
                  raise `lauf up --memory`."
             )
         };
-        inner.log.system(&spec, true, &text);
+        inner.log.system(spec, true, &text);
+    } else if spec.owner.revision().is_none() {
+        // Of services' instances the fleet tells.
+        match exited.status {
+            ExitStatus::Code(code) => {
+                let text = format!("Container called exit({code}).");
+                inner.log.system(spec, code != 0, &text);
+            }
+            ExitStatus::Signal { signal, .. } => {
+                let text = format!("Container terminated on signal {signal}.");
+                inner.log.system(spec, true, &text);
+            }
+        }
     }
 }
 
@@ -582,7 +821,7 @@ async fn respawn(inner: &Inner) -> mpsc::Receiver<KeeperEvent> {
     loop {
         match KeeperClient::connect_or_spawn(inner.config.keeper.clone()).await {
             Ok((keeper, events)) => {
-                *inner.keeper.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keeper);
+                *inner.keeper.write().unwrap_or_else(PoisonError::into_inner) = Keeper::new(keeper);
                 return events;
             }
             Err(error) => {

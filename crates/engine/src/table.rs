@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lauf_model::InstanceId;
 use tokio::sync::watch;
 
-use crate::{Exit, ExitReason, InstanceState};
+use crate::{Exit, ExitReason, InstanceState, fault};
 
 /// What is known of one instance.
 #[derive(Debug)]
@@ -83,28 +83,24 @@ impl Table {
         self.lock().remove(id);
     }
 
-    /// The instance is gone; `exit` says how, but not why if the platform itself ended it.
-    pub(crate) fn exited(&self, id: &InstanceId, mut exit: Exit) {
+    /// The instance is gone; `exit` says how, but not why if the platform itself ended it. Whether
+    /// anybody knew of it.
+    pub(crate) fn exited(&self, id: &InstanceId, mut exit: Exit) -> bool {
         let Some(entry) = self.lock().remove(id) else {
-            return;
+            return false;
         };
         if let Some(reason) = *entry.ending.lock().unwrap_or_else(PoisonError::into_inner) {
             exit.reason = reason;
         }
         entry.state.send_replace(InstanceState::Exited(exit));
+        true
     }
 
     /// Every instance is gone at once.
     pub(crate) fn all_lost(&self, at: jiff::Timestamp) {
         let all: Vec<InstanceId> = self.lock().keys().cloned().collect();
         for id in all {
-            let lost = Exit {
-                code: None,
-                signal: None,
-                reason: ExitReason::Lost,
-                at,
-            };
-            self.exited(&id, lost);
+            self.exited(&id, fault::unseen(at));
         }
     }
 }
