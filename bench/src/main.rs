@@ -7,6 +7,7 @@ mod cold_start;
 mod density;
 mod deploy;
 mod http1;
+mod jobs;
 mod machine;
 mod peers;
 mod platform;
@@ -34,6 +35,8 @@ enum Command {
     Burst(burst::Options),
     /// From storing a service to Ready.
     Deploy(deploy::Options),
+    /// An execution with many one-line tasks, beside bare sandboxes.
+    Jobs(jobs::Options),
     /// Memory and descriptors of idle instances.
     Density(density::Options),
     /// Requests per CPU-second, p50 and p99 of the gateway beside nginx and haproxy.
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::ColdStart(options) => cold_start::run(&options),
         Command::Burst(options) => burst::run(&options),
         Command::Deploy(options) => deploy::run(&options),
+        Command::Jobs(options) => jobs::run(&options),
         Command::Density(options) => density::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Simulate(options) => simulate::run(&options),

@@ -179,7 +179,7 @@ impl Drop for Platform {
 }
 
 /// `LAUF_BIN`, or the one built beside this program.
-fn program() -> anyhow::Result<PathBuf> {
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
     let program = match std::env::var_os("LAUF_BIN") {
         Some(path) => PathBuf::from(path),
         None => std::env::current_exe()?.with_file_name("lauf"),
@@ -230,6 +230,60 @@ impl Api {
     pub(crate) fn create(&mut self, service: &Value) -> anyhow::Result<Value> {
         let (path, body) = (self.path(), serde_json::to_vec(service)?);
         answered(&self.run.call("POST", &path, &body)?)
+    }
+
+    /// Makes a job of so many tasks and waits until it can be run.
+    pub(crate) fn create_job(&mut self, name: &str, image: &str, tasks: u32) -> anyhow::Result<()> {
+        let job = json!({
+            "apiVersion": "run.googleapis.com/v1", "kind": "Job",
+            "metadata": {"name": name, "namespace": self.project},
+            "spec": {"template": {"spec": {"taskCount": tasks, "template": {"spec": {
+                "containers": [{"image": image}], "maxRetries": 0}}}}},
+        });
+        let path = self.run_path("jobs");
+        answered(&self.run.call("POST", &path, &serde_json::to_vec(&job)?)?)?;
+        let begin = now();
+        loop {
+            let job = answered(&self.run.call("GET", &format!("{path}/{name}"), &[])?)?;
+            match settled(&job) {
+                Some(("True", _)) => return Ok(()),
+                Some(("False", why)) => bail!("{name} cannot be run: {why}"),
+                _ if begin.elapsed() > PATIENCE => bail!("{name} does not become ready: {job}"),
+                _ => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// Runs a job, with another number of tasks if one is said. Gives the execution's name.
+    pub(crate) fn run_job(&mut self, name: &str, tasks: Option<u32>) -> anyhow::Result<String> {
+        let body = json!({"overrides": {"taskCount": tasks}});
+        let path = format!("{}/{name}:run", self.run_path("jobs"));
+        let made = answered(&self.run.call("POST", &path, &serde_json::to_vec(&body)?)?)?;
+        let name = made["metadata"]["name"].as_str();
+        Ok(name.context("an execution without a name")?.to_owned())
+    }
+
+    /// Waits until an execution has ended, asking every `pause`. Gives it back.
+    pub(crate) fn completed(&mut self, name: &str, pause: Duration) -> anyhow::Result<Value> {
+        let path = format!("{}/{name}", self.run_path("executions"));
+        let begin = now();
+        loop {
+            let execution = answered(&self.run.call("GET", &path, &[])?)?;
+            if execution["status"]["completionTime"].is_string() {
+                return Ok(execution);
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("{name} does not end: {}", execution["status"]);
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn run_path(&self, kind: &str) -> String {
+        format!(
+            "/apis/run.googleapis.com/v1/namespaces/{}/{kind}",
+            self.project
+        )
     }
 
     /// Stores a change of a service.

@@ -21,9 +21,8 @@ import sys
 import tempfile
 import time
 
-
-class Failed(Exception):
-    """A step did not end as it should."""
+import jobs
+from telling import Failed, expect
 
 
 class Gcloud:
@@ -67,12 +66,6 @@ class Gcloud:
     def json(self, line):
         """Runs a command and reads its answer."""
         return json.loads(self.run(f"{line} --format=json"))
-
-
-def expect(what, got, wanted):
-    """Compares, with words for the one who reads the failure."""
-    if got != wanted:
-        raise Failed(f"{what}: got {got!r}, wanted {wanted!r}")
 
 
 def story(gcloud, image, folder, bad_image):
@@ -204,6 +197,7 @@ def platform(program, port, folder):
     pairs = re.findall(r"(CLOUDSDK_\w+)=['\"]?([^'\"\s;]*)", asked.stdout)
     pack(program, data, "hello", GOOD, folder)
     pack(program, data, "bad", BAD, folder)
+    pack(program, data, "work", jobs.WORK, folder)
     return server, dict(pairs)
 
 
@@ -261,7 +255,11 @@ def main():
         else:
             server, environment = platform(os.environ["LAUF_BIN"], port, folder)
         try:
-            story(Gcloud(environment, folder), options.image, folder, options.bad_image)
+            gcloud = Gcloud(environment, folder)
+            story(gcloud, options.image, folder, options.bad_image)
+            if not options.faces:
+                jobs.story(gcloud, "work", folder)
+                jobs.pools(gcloud, "work", folder)
         except Failed as failure:
             print(f"FAIL gcloud: {failure}")
             print(f"{Gcloud.commands - 1} passed, 1 failed, 0 skipped")

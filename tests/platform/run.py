@@ -24,6 +24,8 @@ import time
 import traceback
 
 import health
+import jobs
+import pools
 import runtimes
 from platform_under_test import LAUF, Failed, Load, Platform, alive, until
 from telling import TALLY, expect, failed, passed, skipped, step
@@ -550,7 +552,30 @@ def oci_runtimes():
     runtimes.tell(hello, RECOVERY)
 
 
-STORIES = [zero, server_killed, keeper_killed, killed_in_deploys, bad_apps, bad_clients, traffic, probes, full, oci_runtimes, purge]
+
+def job_tasks():
+    """Jobs: tasks that end well, badly and not at all."""
+    with Platform() as platform:
+        jobs.pack(platform)
+        jobs.tell(platform)
+
+
+def killed_in_jobs():
+    """kill -9 of server and keeper in the middle of jobs: no task lost, none run after it succeeded."""
+    with Platform() as platform:
+        jobs.pack(platform)
+        jobs.killed(platform, KILLS)
+        jobs.keeper_killed(platform, lambda p: os.kill(p.keeper(), 9))
+
+
+def worker_pools():
+    """Worker pools: as many instances as asked for, whatever happens to them."""
+    with Platform() as platform:
+        pools.tell(platform)
+
+
+STORIES = [zero, server_killed, keeper_killed, killed_in_deploys, bad_apps, bad_clients, traffic, probes, full, job_tasks, killed_in_jobs,
+           worker_pools, oci_runtimes, purge]
 
 
 def main():

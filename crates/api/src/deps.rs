@@ -28,6 +28,11 @@ pub struct Deps {
 pub trait Live: Send + Sync + 'static {
     /// The instances of all revisions of a service; zeros for one that is not known.
     fn instances(&self, service: &ServiceKey) -> LiveCounts;
+
+    /// The executions of jobs that are under way.
+    fn executions(&self) -> usize {
+        0
+    }
 }
 
 /// Instances and requests of a service, now.

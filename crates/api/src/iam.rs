@@ -1,31 +1,43 @@
-//! IAM policies of services: stored beside what they are about.
+//! IAM policies of services, jobs and worker pools: stored beside what they are about.
 
-use lauf_model::{Code, Policy, Service, ServiceKey, Status, Violation};
-use lauf_store::{Condition, Resource as _, Txn, Version};
+use lauf_model::{Code, Policy, Status, Violation};
+use lauf_store::{Condition, PolicyName, PolicyOwner, Resource as _, Txn, Version};
 
 use crate::api::Api;
+use crate::services::not_found;
 
-/// The policy of a service and its version; an empty one of version zero when none was ever set.
-pub(crate) async fn get_policy(api: &Api, key: &ServiceKey) -> Result<(Policy, Version), Status> {
-    api.service(key).await?;
-    Ok(match api.find::<Policy>(key).await? {
+/// The policy of a resource and its version; an empty one of version zero when none was ever set.
+pub(crate) async fn get_policy<K: PolicyOwner>(
+    api: &Api,
+    key: &K,
+) -> Result<(Policy, Version), Status> {
+    owner(api, key).await?;
+    Ok(match api.find::<Policy>(&PolicyName::of(key)).await? {
         Some(stored) => (stored.value, stored.version),
         None => (Policy::default(), Version::ZERO),
     })
 }
 
-/// Replaces the policy of a service: that of the version expected, or whatever is there.
-pub(crate) async fn set_policy(
+/// Refuses to speak of the policy of what is not there.
+async fn owner<K: PolicyOwner>(api: &Api, key: &K) -> Result<(), Status> {
+    match api.find::<K::Owner>(key).await? {
+        Some(_) => Ok(()),
+        None => Err(not_found(K::Owner::KIND.as_str(), key, key.name())),
+    }
+}
+
+/// Replaces the policy of a resource: that of the version expected, or whatever is there.
+pub(crate) async fn set_policy<K: PolicyOwner>(
     api: &Api,
-    key: &ServiceKey,
+    key: &K,
     policy: &Policy,
     expected: Option<Version>,
 ) -> Result<Version, Status> {
-    api.service(key).await?;
-    let at = Policy::at(key);
-    // A policy cannot be given to a service that is gone by now.
+    owner(api, key).await?;
+    let at = Policy::at(&PolicyName::of(key));
+    // A policy cannot be given to what is gone by now.
     let mut txn = Txn::new()
-        .require(Condition::Exists(Service::at(key)))
+        .require(Condition::Exists(K::Owner::at(key)))
         .put(at.clone(), policy.body());
     if let Some(expected) = expected {
         txn = txn.require(if expected == Version::ZERO {

@@ -25,6 +25,7 @@ mod etag;
 mod failed;
 mod host;
 mod iam;
+mod jobs;
 mod lenient;
 mod logging;
 mod native;
@@ -37,6 +38,7 @@ mod services;
 mod serviceusage;
 mod v1;
 mod v2;
+mod worker_pools;
 
 use std::sync::Arc;
 

@@ -13,6 +13,9 @@ pub(crate) struct Token {
     pub(crate) scope: String,
     #[serde(rename = "n")]
     pub(crate) name: String,
+    /// Whether the place is in the second of two lists that are shown as one.
+    #[serde(rename = "2", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) second: bool,
 }
 
 impl Token {
@@ -32,11 +35,14 @@ impl Token {
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok())
             .map(Some)
-            .ok_or_else(|| {
-                Status::new(
-                    Code::InvalidArgument,
-                    "The page token is not one that a list gave. Start again without it.",
-                )
-            })
+            .ok_or_else(Self::wrong)
+    }
+
+    /// The answer to a text that is no token.
+    pub(crate) fn wrong() -> Status {
+        Status::new(
+            Code::InvalidArgument,
+            "The page token is not one that a list gave. Start again without it.",
+        )
     }
 }

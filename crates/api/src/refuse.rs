@@ -160,3 +160,17 @@ pub(crate) const REVISION: [(&str, Refuse, &str); 15] = [
         "A service mesh is",
     ),
 ];
+
+/// Worker pool annotations that are refused, beside those of services.
+pub(crate) const WORKER_POOL: [(&str, Refuse, &str); 2] = [
+    (
+        "run.googleapis.com/minScale",
+        Refuse::Set,
+        "Automatic scaling of worker pools is",
+    ),
+    (
+        "run.googleapis.com/maxScale",
+        Refuse::Set,
+        "Automatic scaling of worker pools is",
+    ),
+];

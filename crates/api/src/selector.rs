@@ -35,6 +35,17 @@ impl Selector {
             .map(Self)
     }
 
+    /// The one value that a label must have, if the selector asks for exactly one.
+    pub(crate) fn only(&self, label: &str) -> Option<&str> {
+        self.0.iter().find_map(|rule| match rule {
+            Rule::In(key, values) if key == label => match values.as_slice() {
+                [value] => Some(value.as_str()),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Whether labels satisfy all rules.
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|rule| match rule {

@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 
 use lauf_iam::Caller;
 use lauf_model::{
-    Code, Meta, Policy, Revision, RevisionKey, Service, ServiceKey, ServiceSpec, ServiceStatus,
-    Status, TrafficTarget, Violation, validate,
+    Code, Meta, Place, Policy, Revision, RevisionKey, Service, ServiceKey, ServiceSpec,
+    ServiceStatus, Status, TrafficTarget, Violation, validate,
 };
-use lauf_store::{Condition, ListQuery, Resource, Scope, Stored, Txn, Version, WriteError};
+use lauf_store::{
+    Condition, ListQuery, PolicyName, Resource, Scope, Stored, Txn, Version, WriteError,
+};
 
 use crate::api::Api;
 use crate::failed;
 use crate::page::Token;
 
 /// How often a write without an expected version is tried again when others write too.
-const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 5;
 
 /// What a client wants a service to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +108,7 @@ impl Api {
             ..Meta::new(key, self.deps.clock.now())
         };
         let service = desired.into_service(meta, ServiceStatus::default());
-        check(&service, &mut found)?;
+        check(validate::service(&service), &mut found)?;
         if let Some(existing) = self.find::<Service>(key).await? {
             return Err(already_exists(key, existing.value.meta.deleted.is_some()));
         }
@@ -118,7 +120,8 @@ impl Api {
             });
         }
         // A policy that an earlier service of this name left behind must not open this one.
-        let txn = Txn::create(Service::at(key), service.body()).delete(Policy::at(key));
+        let txn =
+            Txn::create(Service::at(key), service.body()).delete(Policy::at(&PolicyName::of(key)));
         match self.write(txn).await? {
             Some(version) => Ok(Stored {
                 value: service,
@@ -141,11 +144,11 @@ impl Api {
         for _ in 0..TRIES {
             let old = self.service(key).await?;
             if old.value.meta.deleted.is_some() {
-                return Err(being_deleted(key));
+                return Err(being_deleted("Service", key));
             }
-            expected.check(&old, key)?;
+            expected.check(old.version, old.value.meta.generation, key)?;
             let service = self.changed(caller, &old.value, desired.clone());
-            check(&service, &mut found)?;
+            check(validate::service(&service), &mut found)?;
             self.check_revision_name(&service, Some(&old.value)).await?;
             if dry_run || service == old.value {
                 return Ok(Stored {
@@ -219,7 +222,7 @@ impl Api {
     ) -> Result<Stored<Service>, Status> {
         for _ in 0..TRIES {
             let mut service = self.service(key).await?;
-            expected.check(&service, key)?;
+            expected.check(service.version, service.value.meta.generation, key)?;
             if dry_run || service.value.meta.deleted.is_some() {
                 return Ok(service);
             }
@@ -227,7 +230,7 @@ impl Api {
             service.value.meta.last_modifier = caller.principal.clone();
             // Nobody can call it from here on, and its policy is gone with it.
             let txn = Txn::replace(Service::at(key), service.version, service.value.body())
-                .delete(Policy::at(key));
+                .delete(Policy::at(&PolicyName::of(key)));
             if let Some(version) = self.write(txn).await? {
                 service.version = version;
                 return Ok(service);
@@ -285,24 +288,50 @@ impl Api {
         from: Option<Token>,
         write: impl Fn(Stored<T>) -> Option<V>,
     ) -> Result<Listing<V>, Status> {
+        self.page_of(project, region, "", limit, from, write).await
+    }
+
+    /// As [`Api::page`], of those whose names begin with `prefix`. The others are not even read when
+    /// the region is known.
+    pub(crate) async fn page_of<T: Resource, V>(
+        &self,
+        project: &str,
+        region: Option<&str>,
+        prefix: &str,
+        limit: usize,
+        from: Option<Token>,
+        write: impl Fn(Stored<T>) -> Option<V>,
+    ) -> Result<Listing<V>, Status> {
+        let after = from.map(|token| (token.scope, token.name));
+        let begin = region
+            .filter(|_| !prefix.is_empty())
+            .map(|region| (format!("{project}/{region}"), prefix.to_owned()));
         let mut walk = self.deps.store.walk(ListQuery {
             scope: match region {
                 Some(region) => Scope::Exact(format!("{project}/{region}")),
                 None => Scope::Prefix(format!("{project}/")),
             },
-            after: from.map(|token| (token.scope, token.name)),
+            after: after.or(begin),
             ..ListQuery::all(T::KIND)
         });
         let mut items = Vec::new();
         let mut next = None;
         let failed_read = |error| failed::read(&error);
         while let Some(object) = walk.next().await.map_err(failed_read)? {
+            if !object.key.name.starts_with(prefix) {
+                // Names come in order, so that in one region no other will.
+                if region.is_some() {
+                    break;
+                }
+                continue;
+            }
             let stored = Stored::<T>::read(&object).map_err(|error| failed::body(&error))?;
             items.extend(write(stored));
             if limit > 0 && items.len() == limit && !walk.is_over() {
                 next = Some(Token {
                     scope: object.key.scope,
                     name: object.key.name,
+                    second: false,
                 });
                 break;
             }
@@ -334,15 +363,21 @@ impl Desired {
 }
 
 impl Expected {
-    fn check(self, stored: &Stored<Service>, key: &ServiceKey) -> Result<(), Status> {
-        let same = self.version.is_none_or(|v| v == stored.version)
-            || self.generation == Some(stored.value.meta.generation);
+    /// Whether what is there at this version and generation may be replaced.
+    pub(crate) fn check(
+        self,
+        version: Version,
+        generation: i64,
+        key: &impl Place,
+    ) -> Result<(), Status> {
+        let same = self.version.is_none_or(|v| v == version) || self.generation == Some(generation);
         if same { Ok(()) } else { Err(conflict(key)) }
     }
 }
 
-fn check(service: &Service, found: &mut Vec<Violation>) -> Result<(), Status> {
-    for violation in validate::service(service) {
+/// All that is wrong with a request: what its reader found, and what validation did.
+pub(crate) fn check(wrong: Vec<Violation>, found: &mut Vec<Violation>) -> Result<(), Status> {
+    for violation in wrong {
         // What could not be read was reported by the reader, in better words, and so was a list
         // whose first element is missed here.
         let inside = |whole: &str| violation.field.strip_prefix(whole);
@@ -385,17 +420,18 @@ fn in_use(service: &Service, revision: &str) -> Result<(), Status> {
     ))
 }
 
-fn not_found(kind: &str, place: &ServiceKey, name: &str) -> Status {
+pub(crate) fn not_found(kind: &str, place: &impl Place, name: &str) -> Status {
     Status::new(
         Code::NotFound,
         format!(
             "{kind} '{name}' was not found in region '{}' of project '{}'.",
-            place.region, place.project
+            place.region(),
+            place.project()
         ),
     )
 }
 
-fn already_exists(key: &ServiceKey, being_deleted: bool) -> Status {
+pub(crate) fn already_exists(key: &impl Place, being_deleted: bool) -> Status {
     let hint = if being_deleted {
         " and is being deleted: try again in a moment"
     } else {
@@ -405,40 +441,47 @@ fn already_exists(key: &ServiceKey, being_deleted: bool) -> Status {
         Code::AlreadyExists,
         format!(
             "Resource '{}' already exists in region '{}' of project '{}'{hint}.",
-            key.name, key.region, key.project
+            key.name(),
+            key.region(),
+            key.project()
         ),
     )
 }
 
-fn being_deleted(key: &ServiceKey) -> Status {
+pub(crate) fn being_deleted(kind: &str, key: &impl Place) -> Status {
     Status::new(
         Code::FailedPrecondition,
         format!(
-            "Service '{}' is being deleted. Create it again when it is gone.",
-            key.name
+            "{kind} '{}' is being deleted. Create it again when it is gone.",
+            key.name()
         ),
     )
 }
 
-fn conflict(key: &ServiceKey) -> Status {
+pub(crate) fn conflict(key: &impl Place) -> Status {
     Status::new(
         Code::Aborted,
         format!(
             "Conflict for resource '{}': it was changed since it was read. Read it again, make \
              the change to what is there now, and send that.",
-            key.name
+            key.name()
         ),
     )
 }
 
 /// What a new resource is told apart by for ever.
-fn new_uid() -> Result<String, Status> {
-    let mut bytes = [0_u8; 16];
+pub(crate) fn new_uid() -> Result<String, Status> {
+    Ok(lauf_model::meta::uid(random()?))
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Status> {
+    let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).map_err(|error| {
         Status::new(
             Code::Internal,
             format!("The system gives no randomness: {error}."),
         )
     })?;
-    Ok(lauf_model::meta::uid(bytes))
+    Ok(bytes)
 }

@@ -1,19 +1,25 @@
 //! What every controller needs, passed in once.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lauf_engine::ImageResolver;
+use lauf_engine::{Engine, ImageResolver, Instance, Owner};
 use lauf_gateway::{
     Access, Denied, Fleet, InvokerCheck, RevisionConfig, RevisionPool, ServiceRoute,
 };
 use lauf_iam::Iam;
 use lauf_model::url::Site;
-use lauf_model::{Clock, Policy, Revision, RevisionKey, Service, ServiceKey, TrafficStatus};
+use lauf_model::{
+    Clock, InstanceId, Policy, Revision, RevisionKey, Service, ServiceKey, TrafficStatus,
+    WorkerPoolKey,
+};
 use lauf_store::Store;
 
+use crate::jobs::{Slots, Underway};
 use crate::plan::{self, Counts};
+use crate::pools::Crews;
+use crate::queue::WorkQueue;
 use crate::routes::Routes;
 
 /// The parts the controllers are built from.
@@ -22,7 +28,15 @@ pub struct Deps {
     pub store: Store,
     /// Finds images.
     pub images: Arc<dyn ImageResolver>,
-    /// Starts and stops instances of revisions.
+    /// Starts and stops instances of tasks and worker pools.
+    pub engine: Arc<dyn Engine>,
+    /// What it ran before this server started. The fleet has its own part of it.
+    pub running: Vec<Arc<Instance>>,
+    /// What the machine gives to tasks.
+    pub jobs: JobLimits,
+    /// Where the number of executions under way is shown.
+    pub underway: Underway,
+    /// Starts and stops instances of services' revisions.
     pub fleet: Fleet,
     /// Where routes are published.
     pub routes: lauf_gateway::Routes,
@@ -38,22 +52,51 @@ pub struct Deps {
     pub idle_timeout: Duration,
 }
 
+/// What the machine gives to tasks, all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// The sum of memory limits of the tasks that run, in bytes.
+    pub memory: u64,
+    /// How many run.
+    pub tasks: usize,
+}
+
 /// See [`Deps`].
 pub struct Context {
     pub(crate) store: Store,
     pub(crate) images: Arc<dyn ImageResolver>,
+    pub(crate) engine: Arc<dyn Engine>,
     pub(crate) fleet: Fleet,
+    pub(crate) crews: Arc<Crews>,
+    pub(crate) slots: Slots,
     pub(crate) routes: Routes,
     pub(crate) clock: Arc<dyn Clock>,
     iam: Arc<Iam>,
     site: Site,
     projects: BTreeMap<String, u64>,
     idle_timeout: Duration,
+    /// Instances of tasks that an earlier server started and no execution has asked for yet.
+    tasks: Mutex<HashMap<InstanceId, Arc<Instance>>>,
 }
 
 impl Context {
-    pub(crate) fn new(deps: Deps) -> Self {
+    /// `pools` are told of pools whose instances change in number.
+    pub(crate) fn new(deps: Deps, pools: Arc<WorkQueue<WorkerPoolKey>>) -> Self {
+        let mut tasks = HashMap::new();
+        let mut workers = Vec::new();
+        for instance in deps.running {
+            match &instance.spec.owner {
+                Owner::Task(_) => drop(tasks.insert(instance.id().clone(), instance)),
+                Owner::WorkerPool(_) => workers.push(instance),
+                Owner::Revision(_) => {}
+            }
+        }
+        let (engine, clock) = (Arc::clone(&deps.engine), Arc::clone(&deps.clock));
         Self {
+            engine: deps.engine,
+            crews: Arc::new(Crews::new(engine, clock, new_instance_id, workers, pools)),
+            slots: Slots::new(deps.jobs.memory, deps.jobs.tasks),
+            tasks: Mutex::new(tasks),
             store: deps.store,
             images: deps.images,
             fleet: deps.fleet,
@@ -85,6 +128,22 @@ impl Context {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).expect("the kernel gives random bytes");
         lauf_model::meta::uid(random)
+    }
+
+    pub(crate) fn new_instance_id(&self) -> InstanceId {
+        new_instance_id()
+    }
+
+    /// The instance of that id, if an earlier server started it. Once.
+    pub(crate) fn claim(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.remove(id)
+    }
+
+    /// The instances of tasks that nobody has claimed.
+    pub(crate) fn unclaimed(&self) -> Vec<Arc<Instance>> {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.values().cloned().collect()
     }
 
     /// Makes sure the gateway has a pool for a revision, with these counts.
@@ -167,6 +226,13 @@ impl Context {
         }
         self.routes.set(key, hosts);
     }
+}
+
+/// A new identity: 80 random bits, in hexadecimal.
+fn new_instance_id() -> InstanceId {
+    let mut random = [0_u8; 10];
+    getrandom::fill(&mut random).expect("the kernel gives random bytes");
+    InstanceId(random.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Admission by the service's IAM policy.

@@ -1,7 +1,8 @@
-//! Controllers: they turn desired state into revisions and routes.
+//! Controllers: they turn desired state into revisions and routes, tasks and workers.
 //!
-//! In: changes of the store (services, revisions, policies). Out: revisions stamped and made
-//! ready, routes published to the gateway, statuses written back. Laws:
+//! In: changes of the store (services, revisions, policies, jobs, executions, worker pools). Out:
+//! revisions stamped and made ready, routes published to the gateway, executions run to their ends,
+//! workers kept running, statuses written back. Laws:
 //!
 //! 1. Everything a controller knows is in the store; killed between any two steps, the next start
 //!    finishes the work. Nothing is repaired by hand.
@@ -11,8 +12,10 @@
 
 mod context;
 mod error;
+mod jobs;
 mod naming;
 mod plan;
+mod pools;
 mod queue;
 mod revision;
 mod routes;
@@ -22,5 +25,6 @@ mod testing;
 mod wording;
 mod worker;
 
-pub use context::{Context, Deps};
+pub use context::{Context, Deps, JobLimits};
+pub use jobs::Underway;
 pub use worker::{Controllers, start};

@@ -13,6 +13,13 @@ pub(crate) fn revision(service: &str, generation: i64, random: [u8; 3]) -> Strin
     format!("{service}-{generation:05}-{suffix}")
 }
 
+/// As [`revision`], with random bytes of its own.
+pub(crate) fn fresh_revision(owner: &str, generation: i64) -> String {
+    let mut random = [0; 3];
+    getrandom::fill(&mut random).expect("the kernel gives random bytes");
+    revision(owner, generation, random)
+}
+
 #[cfg(test)]
 mod tests {
     use super::revision;

@@ -11,7 +11,7 @@ use lauf_model::{
     ConditionStatus, Meta, Policy, Revision, RevisionStatus, Service, ServiceKey, TrafficStatus,
     condition,
 };
-use lauf_store::{Condition, ListQuery, Resource as _, Stored, Txn};
+use lauf_store::{Condition, PolicyName, Resource as _, Stored, Txn};
 
 use crate::error::TurnError;
 use crate::plan::{Readiness, Trouble};
@@ -43,20 +43,12 @@ pub(crate) async fn revisions_of(
     // Revision names begin with `SERVICE-` and are listed in order, so a range of names suffices.
     // It may hold revisions of `SERVICE-other` too.
     let prefix = format!("{}-", key.name);
-    let mut walk = context.store.walk(ListQuery {
-        after: Some((key.scope(), prefix.clone())),
-        ..ListQuery::scope(Revision::KIND, key.scope())
-    });
-    let mut found = BTreeMap::new();
-    while let Some(object) = walk.next().await?
-        && object.key.name.starts_with(&prefix)
-    {
-        let revision = Stored::<Revision>::read(&object)?.value;
-        if revision.service == key.name {
-            found.insert(revision.meta.name.clone(), revision);
-        }
-    }
-    Ok(found)
+    let found = context.store.beginning::<Revision>(key.scope(), prefix);
+    let all = found.await?.into_iter().map(|stored| stored.value);
+    Ok(all
+        .filter(|revision| revision.service == key.name)
+        .map(|revision| (revision.meta.name.clone(), revision))
+        .collect())
 }
 
 /// Stores how a service stands, if nobody else wrote it since it was read.
@@ -79,11 +71,11 @@ async fn stamp(
 ) -> Result<(), TurnError> {
     let now = context.clock.now();
     let template = &service.value.spec.template;
-    let name = template.name.clone().unwrap_or_else(|| {
-        let mut random = [0; 3];
-        getrandom::fill(&mut random).expect("the kernel gives random bytes");
-        naming::revision(&key.name, service.value.meta.generation, random)
-    });
+    let generation = service.value.meta.generation;
+    let name = template
+        .name
+        .clone()
+        .unwrap_or_else(|| naming::fresh_revision(&key.name, generation));
     if revisions.contains_key(&name) {
         let text = format!(
             "Revision named '{name}' with different configuration already exists. Choose another \
@@ -158,7 +150,7 @@ pub(crate) async fn publish(
     revisions: &BTreeMap<String, Revision>,
     served: &[TrafficStatus],
 ) -> Result<(), TurnError> {
-    let policy = context.store.find::<Policy>(key).await?;
+    let policy = context.store.find::<Policy>(&PolicyName::of(key)).await?;
     let policy = policy.map(|stored| stored.value).unwrap_or_default();
     context.route(key, service, revisions, served, policy);
     for revision in revisions.values() {
@@ -201,7 +193,7 @@ async fn settle(
     let now = context.clock.now();
     let configurations = configurations_ready(revisions.get(&status.latest_created_revision), now);
     let routes = routes_ready(routing.trouble.as_ref(), &configurations, now);
-    let ready = overall(&[&configurations, &routes], now);
+    let ready = wording::overall(&[&configurations, &routes], now);
     for condition in [ready, configurations, routes] {
         condition::set(&mut status.conditions, condition);
     }
@@ -263,22 +255,6 @@ fn routes_ready(
     }
 }
 
-/// `Ready` is the first part that is not true.
-fn overall(parts: &[&lauf_model::Condition], now: jiff::Timestamp) -> lauf_model::Condition {
-    let worst = parts
-        .iter()
-        .find(|c| c.status == ConditionStatus::False)
-        .or_else(|| parts.iter().find(|c| c.status == ConditionStatus::Unknown));
-    match worst {
-        Some(c) => lauf_model::Condition {
-            kind: "Ready".into(),
-            last_transition: now,
-            ..(*c).clone()
-        },
-        None => wording::holds("Ready", now),
-    }
-}
-
 /// Takes a service off the routes, drains its instances, then removes every trace of it at once.
 async fn delete(
     context: &Context,
@@ -294,7 +270,7 @@ async fn delete(
     let mut txn = Txn::new()
         .require(Condition::Version(stored.clone(), service.version))
         .delete(stored)
-        .delete(Policy::at(key));
+        .delete(Policy::at(&PolicyName::of(key)));
     for name in revisions.keys() {
         txn = txn.delete(Revision::at(&key.revision(name)));
     }

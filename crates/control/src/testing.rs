@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use lauf_model::{
-    Condition, ConditionStatus, Container, Ingress, Meta, Revision, RevisionSpec, RevisionStatus,
-    RevisionTemplate, Scaling, Service, ServiceKey, ServiceSpec, ServiceStatus, Severity,
+    Condition, ConditionStatus, Container, Execution, ExecutionSpec, ExecutionStatus, Ingress,
+    Meta, Revision, RevisionSpec, RevisionStatus, RevisionTemplate, Scaling, Service, ServiceKey,
+    ServiceSpec, ServiceStatus, Severity, Task,
 };
 
 pub(crate) fn meta(name: &str) -> Meta {
@@ -41,6 +42,27 @@ pub(crate) fn service(name: &str) -> Service {
         },
         status: ServiceStatus::default(),
     }
+}
+
+/// An execution that was just made.
+pub(crate) fn execution(job: &str, name: &str, tasks: u32) -> Execution {
+    let mut spec = ExecutionSpec::new(Container::new("etl"));
+    spec.task_count = tasks;
+    Execution {
+        meta: meta(name),
+        job: job.into(),
+        job_uid: "uid".into(),
+        job_generation: 1,
+        template_as_sent: Default::default(),
+        spec,
+        cancelled: None,
+        status: ExecutionStatus::new(Timestamp::UNIX_EPOCH),
+    }
+}
+
+/// A task that nobody has tried.
+pub(crate) fn new_task(of: &Execution, index: u32) -> Task {
+    Task::new(of, index, format!("uid-{index}"), Timestamp::UNIX_EPOCH)
 }
 
 pub(crate) fn ready_revision(service: &str, name: &str, generation: i64) -> Revision {

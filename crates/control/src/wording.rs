@@ -9,6 +9,11 @@ pub(crate) fn holds(kind: &str, now: Timestamp) -> Condition {
     condition(kind, ConditionStatus::True, "", "", now)
 }
 
+/// A condition that is true, with a sentence about how it came to be.
+pub(crate) fn holds_with(kind: &str, message: &str, now: Timestamp) -> Condition {
+    condition(kind, ConditionStatus::True, "", message, now)
+}
+
 /// A condition on which work is under way.
 pub(crate) fn pending(kind: &str, reason: &str, message: &str, now: Timestamp) -> Condition {
     condition(kind, ConditionStatus::Unknown, reason, message, now)
@@ -33,6 +38,22 @@ fn condition(
         message: message.to_owned(),
         severity: Severity::Error,
         last_transition: now,
+    }
+}
+
+/// `Ready` is the first part that is not true.
+pub(crate) fn overall(parts: &[&Condition], now: Timestamp) -> Condition {
+    let worst = parts
+        .iter()
+        .find(|c| c.status == ConditionStatus::False)
+        .or_else(|| parts.iter().find(|c| c.status == ConditionStatus::Unknown));
+    match worst {
+        Some(c) => Condition {
+            kind: "Ready".into(),
+            last_transition: now,
+            ..(*c).clone()
+        },
+        None => holds("Ready", now),
     }
 }
 

@@ -6,10 +6,9 @@ use std::collections::HashMap;
 
 use lauf_image::RunConfig;
 use lauf_model::Container;
-use lauf_model::RevisionKey;
 use lauf_model::expand::expand;
 
-use crate::StartError;
+use crate::{Owner, StartError};
 
 /// The command line: `command` replaces the image's ENTRYPOINT and CMD, `args` alone replaces CMD.
 pub(crate) fn command_line(
@@ -45,14 +44,8 @@ pub(crate) fn command_line(
 }
 
 /// The variables that `$(VAR)` may refer to: the platform's and the user's, in that order.
-pub(crate) fn declared_env(container: &Container, revision: &RevisionKey) -> Vec<(String, String)> {
-    let service = &revision.service.name;
-    let mut env = vec![
-        ("PORT".to_owned(), container.port.number.to_string()),
-        ("K_SERVICE".to_owned(), service.clone()),
-        ("K_REVISION".to_owned(), revision.revision.clone()),
-        ("K_CONFIGURATION".to_owned(), service.clone()),
-    ];
+pub(crate) fn declared_env(container: &Container, owner: &Owner) -> Vec<(String, String)> {
+    let mut env = owner.env(container);
     for var in &container.env {
         let value = expand(&var.value, |name| {
             env.iter()
@@ -84,7 +77,8 @@ pub(crate) fn whole_env(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lauf_model::{EnvVar, Port, ServiceKey};
+    use crate::TaskAttempt;
+    use lauf_model::{EnvVar, ExecutionKey, Port, ServiceKey};
 
     fn container(command: &[&str], args: &[&str]) -> Container {
         let owned = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
@@ -122,13 +116,41 @@ mod tests {
         }
     }
 
-    fn key() -> RevisionKey {
-        ServiceKey {
+    fn key() -> Owner {
+        let service = ServiceKey {
             project: "demo".into(),
             region: "r".into(),
             name: "hello".into(),
-        }
-        .revision("hello-00001-abc")
+        };
+        Owner::Revision(service.revision("hello-00001-abc"))
+    }
+
+    #[test]
+    fn a_task_knows_which_part_it_is_and_has_no_port() {
+        let task = Owner::Task(TaskAttempt {
+            execution: ExecutionKey {
+                project: "demo".into(),
+                region: "r".into(),
+                name: "etl-abcde".into(),
+            },
+            job: "etl".into(),
+            index: 3,
+            count: 10,
+            attempt: 2,
+        });
+        let env = declared_env(&container(&[], &[]), &task);
+        let value = |name: &str| {
+            env.iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("CLOUD_RUN_JOB"), Some("etl"));
+        assert_eq!(value("CLOUD_RUN_EXECUTION"), Some("etl-abcde"));
+        assert_eq!(value("CLOUD_RUN_TASK_INDEX"), Some("3"));
+        assert_eq!(value("CLOUD_RUN_TASK_ATTEMPT"), Some("2"));
+        assert_eq!(value("CLOUD_RUN_TASK_COUNT"), Some("10"));
+        assert_eq!(value("PORT"), None);
+        assert_eq!(value("B"), Some("1$(PORT)"));
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub(crate) fn start(error: &lauf_sandbox::StartError, spec: &InstanceSpec) -> St
     }
 }
 
+/// Whether a start was refused because the keeper knows the instance already.
+pub(crate) fn is_there(error: &lauf_sandbox::StartError) -> bool {
+    let reason = match error {
+        lauf_sandbox::StartError::Failed { reason, .. } => Some(*reason),
+        lauf_sandbox::StartError::Keeper(_) => None,
+    };
+    reason == Some(FailReason::IdInUse)
+}
+
 /// How an instance ended, from what the keeper saw.
 pub(crate) fn exit(exited: &Exited, at: Timestamp) -> Exit {
     let (code, signal) = match exited.status {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lauf_model::{Container, InstanceId, RevisionKey};
+use lauf_model::{Container, InstanceId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use crate::Owner;
 
 /// All that is needed to start one instance. It travels with the instance, so that a restarted
 /// server learns from the instance itself what it is.
@@ -16,8 +18,9 @@ use tokio::sync::watch;
 pub struct InstanceSpec {
     /// Its identity.
     pub id: InstanceId,
-    /// The revision it belongs to.
-    pub revision: RevisionKey,
+    /// What it is a part of.
+    #[serde(flatten)]
+    pub owner: Owner,
     /// The image by digest, `NAME@sha256:...`.
     pub image: String,
     /// What to run.
@@ -72,7 +75,7 @@ pub struct StartPhases {
 /// Where an instance is in its life, once started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstanceState {
-    /// May get requests.
+    /// Has started; may get requests if it is one that does.
     Ready,
     /// Runs, but its readiness probe fails: no new requests.
     Unready,

@@ -28,7 +28,8 @@ const PIDS_MAX: u32 = 8192;
 
 /// What the engine has to say about an instance to the person who owns it.
 pub trait InstanceLog: Send + Sync + 'static {
-    /// From now on there may be output of this instance. Said again at adoption.
+    /// From now on there may be output of this instance. Said again at adoption, also of one that has
+    /// ended meanwhile.
     fn starting(&self, spec: &InstanceSpec);
     /// One line of the platform's own log about an instance.
     fn system(&self, spec: &InstanceSpec, warning: bool, text: &str);
@@ -56,12 +57,48 @@ struct Inner {
     config: LocalConfig,
     prober: Prober,
     /// Replaced when the keeper had to be made anew.
-    keeper: RwLock<Arc<KeeperClient>>,
+    keeper: RwLock<Keeper>,
     table: Table,
+}
+
+/// A keeper, and a name for its life that no other keeper ever has.
+struct Keeper {
+    client: Arc<KeeperClient>,
+    life: String,
+}
+
+impl Keeper {
+    fn new(client: KeeperClient) -> Self {
+        Self {
+            life: life(client.keeper_pid()),
+            client: Arc::new(client),
+        }
+    }
+}
+
+/// Process ids come again, but not with the same start in the same boot.
+fn life(pid: u32) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The start is field 22; the second field, the name, may hold blanks and ends with the last ')'.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let start = after_name.split_whitespace().nth(19).unwrap_or_default();
+    let boot = boot.split('-').next().unwrap_or_default();
+    format!("{boot}-{pid}-{start}")
 }
 
 #[derive(Debug)]
 struct NetNsEndpoint(NetNs);
+
+/// The way into an instance that is no more.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Endpoint for Nowhere {
+    fn connect(&self, _port: u16) -> std::io::Result<TcpStream> {
+        Err(std::io::ErrorKind::NotConnected.into())
+    }
+}
 
 impl Endpoint for NetNsEndpoint {
     fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
@@ -98,7 +135,7 @@ impl LocalEngine {
             log,
             config,
             prober,
-            keeper: RwLock::new(Arc::new(keeper)),
+            keeper: RwLock::new(Keeper::new(keeper)),
             table: Table::default(),
         };
         let engine = Self(Arc::new(inner));
@@ -161,10 +198,8 @@ impl LocalEngine {
 
 impl Inner {
     fn keeper(&self) -> Arc<KeeperClient> {
-        self.keeper
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let keeper = self.keeper.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&keeper.client)
     }
 
     fn at(&self, nanoseconds: u64) -> Timestamp {
@@ -184,7 +219,7 @@ impl Inner {
         image: &PreparedImage,
     ) -> Result<ContainerSpec, StartError> {
         let container = &spec.container;
-        let declared = command::declared_env(container, &spec.revision);
+        let declared = command::declared_env(container, &spec.owner);
         let args = command::command_line(container, &image.config, &declared)?;
         let user = image
             .resolve_user(&image.config.user)
@@ -218,6 +253,28 @@ impl Inner {
             stop_signal: SIGTERM,
             ..ContainerSpec::new(id, Vec::new(), Vec::new())
         })
+    }
+
+    /// The way into an instance that the keeper knows already: another server asked for it and died
+    /// before it heard of it. It may be about to start, run, or have ended.
+    async fn find_started(&self, id: &InstanceId, entry: &Arc<Entry>) -> Arc<dyn Endpoint> {
+        loop {
+            let listed = self.keeper().list_all().await;
+            let found = listed.ok().and_then(|listed| {
+                let mut running = listed.running.into_iter();
+                running.find(|r| r.info.id.as_str() == id.0)
+            });
+            if let Some(running) = found {
+                return Arc::new(NetNsEndpoint(running.netns));
+            }
+            // An exit that is not forgotten is told again with every list. The keeper does not tell
+            // this server of a start that another one asked for, so there is nothing to await; it
+            // takes milliseconds, and only after a restart.
+            let ended = tokio::time::timeout(LOOK_AGAIN, entry.exited()).await;
+            if ended.is_ok() {
+                return Arc::new(Nowhere);
+            }
+        }
     }
 
     /// Puts the pieces of a started instance together and starts its health probes.
@@ -345,12 +402,16 @@ impl Engine for LocalEngine {
 
         inner.log.starting(&spec);
         let entry = inner.table.insert(&spec.id);
+        let is_task = spec.owner.keeps_exits();
         let mut abandon = Abandon {
-            engine: Some(self.clone()),
+            engine: Some(self.clone()).filter(|_| !is_task),
             id: spec.id.clone(),
         };
-        let running = match inner.keeper().start(container).await {
-            Ok(running) => running,
+        let endpoint: Arc<dyn Endpoint> = match inner.keeper().start(container).await {
+            Ok(running) => Arc::new(NetNsEndpoint(running.netns)),
+            Err(error) if is_task && fault::is_there(&error) => {
+                inner.find_started(&spec.id, &entry).await
+            }
             Err(error) => {
                 abandon.engine = None;
                 inner.table.remove(&spec.id);
@@ -358,12 +419,19 @@ impl Engine for LocalEngine {
             }
         };
         let sandbox_done = inner.clock.monotonic();
-        let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
-        let waited = tokio::select! {
-            biased;
-            exit = entry.exited() => Err(fault::ended(&exit, &spec)),
-            result = startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container) =>
-                result.map_err(StartError::Probe),
+        let waited = if spec.owner.waits_for_port(&spec.container) {
+            tokio::select! {
+                biased;
+                exit = entry.exited() => if is_task {
+                    Ok(())
+                } else {
+                    Err(fault::ended(&exit, &spec))
+                },
+                result = startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container) =>
+                    result.map_err(StartError::Probe),
+            }
+        } else {
+            Ok(())
         };
         if let Err(error) = waited {
             self.stop(&spec.id, Duration::ZERO).await;
@@ -407,7 +475,7 @@ impl Engine for LocalEngine {
 
     async fn running(&self) -> Vec<Arc<Instance>> {
         let inner = &self.0;
-        let listed = match inner.keeper().list().await {
+        let listed = match inner.keeper().list_all().await {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::warn!(%error, "the keeper does not list its instances");
@@ -415,9 +483,26 @@ impl Engine for LocalEngine {
             }
         };
         let mut adopted = Vec::new();
-        for running in listed {
-            let spec = running.info.labels.get(SPEC_LABEL);
-            let Some(spec) = spec.and_then(|s| serde_json::from_str::<InstanceSpec>(s).ok()) else {
+        for exited in listed.exited {
+            let Some(spec) = spec_of(&exited.labels).filter(|s| s.owner.keeps_exits()) else {
+                // Nobody waits for it any more.
+                let _ = inner.keeper().forget(&exited.id);
+                continue;
+            };
+            inner.log.starting(&spec);
+            let entry = inner.table.insert(&spec.id);
+            let at = inner.at(exited.at);
+            inner.table.exited(&spec.id, fault::exit(&exited, at));
+            adopted.push(inner.instance(
+                spec,
+                at,
+                StartPhases::default(),
+                Arc::new(Nowhere),
+                &entry,
+            ));
+        }
+        for running in listed.running {
+            let Some(spec) = spec_of(&running.info.labels) else {
                 // Not ours, or of a version that cannot be read any more: nobody would stop it.
                 if let Err(error) = inner.keeper().kill(&running.info.id).await {
                     tracing::warn!(%error, "an unknown instance cannot be stopped");
@@ -428,15 +513,18 @@ impl Engine for LocalEngine {
             let entry = inner.table.insert(&spec.id);
             let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
             // The old server may have died before the instance was ready, so the probe decides
-            // again; an instance that serves passes it at once.
-            let ready = tokio::select! {
-                biased;
-                _ = entry.exited() => false,
-                result = tokio::time::timeout(
-                    ADOPTION_LIMIT,
-                    startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
-                ) => matches!(result, Ok(Ok(()))),
-            };
+            // again; an instance that serves passes it at once. What a task has done already is not
+            // thrown away for that.
+            let decides = spec.owner.revision().is_some();
+            let ready = !decides
+                || tokio::select! {
+                    biased;
+                    _ = entry.exited() => false,
+                    result = tokio::time::timeout(
+                        ADOPTION_LIMIT,
+                        startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
+                    ) => matches!(result, Ok(Ok(()))),
+                };
             if ready {
                 let started = inner.at(running.info.started_at);
                 let phases = StartPhases::default();
@@ -464,6 +552,23 @@ impl Engine for LocalEngine {
             }
         }
     }
+
+    fn forget(&self, id: &InstanceId) {
+        if let Ok(id) = lauf_sandbox::InstanceId::new(id.0.as_str()) {
+            // A keeper that is gone has forgotten everything.
+            let _ = self.0.keeper().forget(&id);
+        }
+    }
+
+    fn life(&self) -> String {
+        let keeper = self.0.keeper.read().unwrap_or_else(PoisonError::into_inner);
+        keeper.life.clone()
+    }
+}
+
+/// What an instance carries about itself.
+fn spec_of(labels: &std::collections::BTreeMap<String, String>) -> Option<InstanceSpec> {
+    serde_json::from_str(labels.get(SPEC_LABEL)?).ok()
 }
 
 /// An instance that was serving answers its probe at once; one that does not in this time was
@@ -511,6 +616,9 @@ async fn prepare(images: &Images, image: &str) -> Result<Arc<PreparedImage>, Sta
         .map_err(|e| fault::image(&e))
 }
 
+/// How often a start that another server asked for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Takes the keeper's events in, and makes a new keeper when the old one is gone.
 async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
     let inner = &engine.0;
@@ -518,11 +626,18 @@ async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
         match events.recv().await {
             Some(KeeperEvent::Exited(exited)) => {
                 let id = InstanceId(exited.id.as_str().to_owned());
-                log_oom(inner, &exited);
+                let spec = spec_of(&exited.labels);
                 let exit = fault::exit(&exited, inner.at(exited.at));
-                inner.table.exited(&id, exit);
-                // A keeper that is gone has forgotten everything.
-                let _ = inner.keeper().forget(&exited.id);
+                let kept = spec.as_ref().is_some_and(|s| s.owner.keeps_exits());
+                if inner.table.exited(&id, exit)
+                    && let Some(spec) = &spec
+                {
+                    log_exit(inner, spec, &exited);
+                }
+                if !kept {
+                    // A keeper that is gone has forgotten everything.
+                    let _ = inner.keeper().forget(&exited.id);
+                }
             }
             Some(KeeperEvent::Oom(id)) => tracing::debug!(%id, "a process ran out of memory"),
             Some(KeeperEvent::LogsAdvanced) => inner.log.spool_advanced(),
@@ -535,16 +650,9 @@ async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
     }
 }
 
-fn log_oom(inner: &Inner, exited: &Exited) {
-    if !exited.oom || matches!(exited.status, ExitStatus::Code(0)) {
-        return;
-    }
-    let spec = exited
-        .labels
-        .get(SPEC_LABEL)
-        .and_then(|s| serde_json::from_str(s).ok());
-    if let Some(spec) = spec {
-        let spec: InstanceSpec = spec;
+/// What the owner of an instance should read about its end.
+fn log_exit(inner: &Inner, spec: &InstanceSpec, exited: &Exited) {
+    if exited.oom && !matches!(exited.status, ExitStatus::Code(0)) {
         let mib = |bytes: u64| bytes >> 20;
         let (limit, used) = (
             mib(spec.container.memory_bytes),
@@ -554,7 +662,7 @@ fn log_oom(inner: &Inner, exited: &Exited) {
         let text = if used >= limit.saturating_sub(limit / 8) {
             format!(
                 "Memory limit of {limit} MiB exceeded with {used} MiB used. Consider increasing the \
-                 memory limit, see the service's memory setting."
+                 memory limit, see the memory setting."
             )
         } else {
             format!(
@@ -563,7 +671,19 @@ fn log_oom(inner: &Inner, exited: &Exited) {
                  raise `lauf up --memory`."
             )
         };
-        inner.log.system(&spec, true, &text);
+        inner.log.system(spec, true, &text);
+    } else if spec.owner.revision().is_none() {
+        // Of services' instances the fleet tells.
+        match exited.status {
+            ExitStatus::Code(code) => {
+                let text = format!("Container called exit({code}).");
+                inner.log.system(spec, code != 0, &text);
+            }
+            ExitStatus::Signal { signal, .. } => {
+                let text = format!("Container terminated on signal {signal}.");
+                inner.log.system(spec, true, &text);
+            }
+        }
     }
 }
 
@@ -572,7 +692,7 @@ async fn respawn(inner: &Inner) -> mpsc::Receiver<KeeperEvent> {
     loop {
         match KeeperClient::connect_or_spawn(inner.config.keeper.clone()).await {
             Ok((keeper, events)) => {
-                *inner.keeper.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keeper);
+                *inner.keeper.write().unwrap_or_else(PoisonError::into_inner) = Keeper::new(keeper);
                 return events;
             }
             Err(error) => {

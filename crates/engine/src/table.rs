@@ -83,15 +83,17 @@ impl Table {
         self.lock().remove(id);
     }
 
-    /// The instance is gone; `exit` says how, but not why if the platform itself ended it.
-    pub(crate) fn exited(&self, id: &InstanceId, mut exit: Exit) {
+    /// The instance is gone; `exit` says how, but not why if the platform itself ended it. Whether
+    /// anybody knew of it.
+    pub(crate) fn exited(&self, id: &InstanceId, mut exit: Exit) -> bool {
         let Some(entry) = self.lock().remove(id) else {
-            return;
+            return false;
         };
         if let Some(reason) = *entry.ending.lock().unwrap_or_else(PoisonError::into_inner) {
             exit.reason = reason;
         }
         entry.state.send_replace(InstanceState::Exited(exit));
+        true
     }
 
     /// Every instance is gone at once.

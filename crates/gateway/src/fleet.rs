@@ -241,10 +241,11 @@ impl Fleet {
     pub fn adopt(&self, instances: Vec<Arc<Instance>>) {
         let mut unclaimed = self.unclaimed();
         for instance in instances {
-            unclaimed
-                .entry(instance.spec.revision.clone())
-                .or_default()
-                .push(instance);
+            // Others than services' are none of the fleet's business.
+            if let Some(revision) = instance.spec.owner.revision() {
+                let of = unclaimed.entry(revision.clone()).or_default();
+                of.push(instance);
+            }
         }
     }
 

@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use lauf_engine::{Engine, Exit, ExitReason, Instance, InstanceSpec, InstanceState, StartError};
+use lauf_engine::{
+    Engine, Exit, ExitReason, Instance, InstanceSpec, InstanceState, Owner, StartError,
+};
 use lauf_model::{InstanceId, RevisionKey};
 use lauf_scale::{Autoscaler, Decision, Victim};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -280,7 +282,7 @@ impl Worker {
         let id = instance_id();
         let spec = InstanceSpec {
             id: id.clone(),
-            revision: config.key.clone(),
+            owner: Owner::Revision(config.key.clone()),
             image: config.image_digest.clone(),
             container: config.spec.container.clone(),
             startup_cpu_boost: config.spec.startup_cpu_boost,

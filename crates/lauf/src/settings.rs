@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use lauf_control::JobLimits;
 use serde::Deserialize;
 
 /// As typed. Each has a variable `LAUF_...` and, in the file, a key of the same name with `_` for
@@ -102,6 +103,13 @@ pub(crate) struct UpArgs {
     /// The most bytes of logs kept, in MiB [default: 1024].
     #[arg(long, env = "LAUF_LOG_MIB", value_name = "MIB")]
     log_mib: Option<u64>,
+    /// The memory that tasks of jobs may have together, in MiB: the sum of their limits
+    /// [default: the machine's].
+    #[arg(long, env = "LAUF_JOB_MEMORY_MIB", value_name = "MIB")]
+    job_memory_mib: Option<u64>,
+    /// The most tasks of jobs that run at once [default: 1000].
+    #[arg(long, env = "LAUF_JOB_TASKS", value_name = "COUNT")]
+    job_tasks: Option<usize>,
 }
 
 /// What they mean.
@@ -124,6 +132,7 @@ pub(crate) struct Settings {
     pub(crate) short_name_registries: Vec<String>,
     pub(crate) registry_auth: Vec<PathBuf>,
     pub(crate) log_bytes: u64,
+    pub(crate) jobs: JobLimits,
 }
 
 impl Settings {
@@ -225,8 +234,25 @@ impl Settings {
                 .collect(),
             registry_auth,
             log_bytes: typed.log_mib.or(file.log_mib).unwrap_or(1024).max(16) << 20,
+            jobs: JobLimits {
+                memory: typed
+                    .job_memory_mib
+                    .or(file.job_memory_mib)
+                    .map_or_else(machine_memory, |mib| mib << 20),
+                tasks: typed.job_tasks.or(file.job_tasks).unwrap_or(1000).max(1),
+            },
         })
     }
+}
+
+/// The memory of this machine in bytes; a guess where it does not say.
+fn machine_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(4 << 30, |kib| kib << 10)
 }
 
 fn file(data: &Path, named: Option<&Path>) -> anyhow::Result<UpArgs> {

@@ -135,6 +135,19 @@ impl Violation {
     pub fn v2_field(&self) -> String {
         self.field
             .replace(
+                "spec.template.spec.template.spec.timeoutSeconds",
+                "template.template.timeout",
+            )
+            .replace(
+                "spec.template.spec.template.spec.maxRetries",
+                "template.template.max_retries",
+            )
+            .replace("spec.template.spec.template.spec.", "template.template.")
+            .replace("spec.template.spec.taskCount", "template.task_count")
+            .replace("spec.instanceSplits", "instance_splits")
+            .replace("spec.startExecutionToken", "start_execution_token")
+            .replace("spec.runExecutionToken", "run_execution_token")
+            .replace(
                 "spec.template.spec.containerConcurrency",
                 "template.max_instance_request_concurrency",
             )

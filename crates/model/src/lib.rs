@@ -1,4 +1,4 @@
-//! The words of the house: what a service, a revision and a traffic target *are*, independent of
+//! The words of the house: what a service, a revision, a job, a task *are*, independent of
 //! any wire form, store or machine.
 //!
 //! Everything here is pure: no I/O, no clock of its own, no async. The API faces convert their
@@ -15,7 +15,9 @@ pub mod clock;
 pub mod condition;
 pub mod container;
 pub mod error;
+pub mod execution;
 pub mod expand;
+pub mod job;
 pub mod key;
 pub mod meta;
 pub mod policy;
@@ -24,15 +26,22 @@ pub mod quantity;
 pub mod revision;
 pub mod scaling;
 pub mod service;
+pub mod task;
 pub mod traffic;
 pub mod url;
 pub mod validate;
+pub mod worker_pool;
 
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use condition::{Condition, ConditionStatus, Severity};
 pub use container::{Container, EnvVar, Port, Probe, ProbeAction, Protocol};
 pub use error::{Code, Status, Violation};
-pub use key::{InstanceId, RevisionKey, ServiceKey};
+pub use execution::{ContainerOverride, Execution, ExecutionStatus, Overrides};
+pub use job::{ExecutionSpec, ExecutionTemplate, Job, JobSpec, JobStatus, TaskSpec};
+pub use key::{
+    ExecutionKey, InstanceId, JobKey, Place, RevisionKey, ServiceKey, TaskKey, WorkerPoolKey,
+    WorkerPoolRevisionKey,
+};
 pub use meta::Meta;
 pub use policy::{Binding, Policy};
 pub use project::Project;
@@ -41,4 +50,6 @@ pub use revision::{
 };
 pub use scaling::{KnativeMetric, KnativeScaling, ScalingTarget, ScalingTargets};
 pub use service::{Ingress, Scaling, Service, ServiceSpec, ServiceStatus};
+pub use task::{AttemptResult, Task, TaskState};
 pub use traffic::{TrafficStatus, TrafficTarget};
+pub use worker_pool::{InstanceSplit, WorkerPool, WorkerPoolRevision, WorkerPoolSpec, WorkerSpec};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ServiceKey;
+use crate::Place;
 
 /// Identity and bookkeeping of a resource. The version (v1 `resourceVersion`, v2 `etag`) is the
 /// store's and is not kept here.
@@ -56,11 +56,11 @@ pub struct Meta {
 impl Meta {
     /// That of something made now, in that place and of that name, of which nothing else is known.
     #[must_use]
-    pub fn new(at: &ServiceKey, now: Timestamp) -> Self {
+    pub fn new(at: &impl Place, now: Timestamp) -> Self {
         Self {
-            project: at.project.clone(),
-            region: at.region.clone(),
-            name: at.name.clone(),
+            project: at.project().to_owned(),
+            region: at.region().to_owned(),
+            name: at.name().to_owned(),
             uid: String::new(),
             generation: 1,
             created: now,
@@ -74,6 +74,18 @@ impl Meta {
             annotations: BTreeMap::new(),
             as_sent: BTreeMap::new(),
         }
+    }
+}
+
+impl Place for Meta {
+    fn project(&self) -> &str {
+        &self.project
+    }
+    fn region(&self) -> &str {
+        &self.region
+    }
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 

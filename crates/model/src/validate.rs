@@ -1,8 +1,14 @@
 //! What a service must look like before it is stored. Every violation is found, not only the
 //! first. Limits are Cloud Run's ("Quotas and limits", "Memory limits", "CPU limits").
 
+mod job;
+mod worker_pool;
+
 use std::collections::HashSet;
 use std::time::Duration;
+
+pub use job::{MAX_RETRIES, MAX_TASK_TIMEOUT, MAX_TASKS, RESERVED_TASK_ENV, execution, job};
+pub use worker_pool::{MAX_INSTANCES, RESERVED_WORKER_ENV, worker_pool};
 
 use crate::quantity::{format_cpu, format_memory};
 use crate::revision::DEFAULT_MAX_INSTANCES;
@@ -34,7 +40,12 @@ pub fn service(service: &Service) -> Vec<Violation> {
     if let Some(name) = &spec.template.name {
         revision_name(name, &service.meta.name, &mut found);
     }
-    container(&spec.template.spec.container, &mut found);
+    container(
+        CONTAINER,
+        &spec.template.spec.container,
+        &RESERVED_ENV,
+        &mut found,
+    );
     revision_numbers(service, &mut found);
     traffic(service, &mut found);
     found
@@ -42,6 +53,10 @@ pub fn service(service: &Service) -> Vec<Violation> {
 
 /// Checks a service's name.
 pub fn service_name(name: &str, found: &mut Vec<Violation>) {
+    resource_name("service", name, found);
+}
+
+fn resource_name(kind: &str, name: &str, found: &mut Vec<Violation>) {
     let well_formed = name.len() < 50
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
@@ -52,16 +67,16 @@ pub fn service_name(name: &str, found: &mut Vec<Violation>) {
         found.push(Violation::new(
             "metadata.name",
             format!(
-                "'{name}' is not a service name: only lowercase letters, digits and hyphens, \
+                "'{name}' is not a {kind} name: only lowercase letters, digits and hyphens, \
                  beginning with a letter, not ending with a hyphen, at most 49 characters."
             ),
         ));
     }
 }
 
-fn revision_name(name: &str, service: &str, found: &mut Vec<Violation>) {
+fn revision_name(name: &str, owner: &str, found: &mut Vec<Violation>) {
     let suffix = name
-        .strip_prefix(service)
+        .strip_prefix(owner)
         .and_then(|rest| rest.strip_prefix('-'));
     let well_formed = name.len() <= 63
         && suffix.is_some_and(|s| {
@@ -74,8 +89,8 @@ fn revision_name(name: &str, service: &str, found: &mut Vec<Violation>) {
         found.push(Violation::new(
             "spec.template.metadata.name",
             format!(
-                "'{name}' is not a revision name of this service: it must be '{service}-' and a \
-                 suffix of lowercase letters, digits and hyphens, 63 characters in all at most."
+                "'{name}' is not a revision name of '{owner}': it must be '{owner}-' and a suffix \
+                 of lowercase letters, digits and hyphens, 63 characters in all at most."
             ),
         ));
     }
@@ -111,8 +126,10 @@ fn labels(
     }
 }
 
-fn container(container: &Container, found: &mut Vec<Violation>) {
-    let at = |field: &str| format!("{CONTAINER}.{field}");
+/// Checks a container that is at path `path` in the request; `reserved` are the variables that the
+/// platform sets itself.
+fn container(path: &str, container: &Container, reserved: &[&str], found: &mut Vec<Violation>) {
+    let at = |field: &str| format!("{path}.{field}");
     if container.image.trim().is_empty() {
         found.push(Violation::new(
             at("image"),
@@ -136,7 +153,7 @@ fn container(container: &Container, found: &mut Vec<Violation>) {
             ));
         }
     }
-    env(container, found);
+    env(path, container, reserved, found);
     if !container.working_dir.is_empty() && !container.working_dir.starts_with('/') {
         found.push(Violation::new(
             at("workingDir"),
@@ -152,7 +169,7 @@ fn container(container: &Container, found: &mut Vec<Violation>) {
             "must be from 1 to 65535.",
         ));
     }
-    resources(container, found);
+    resources(path, container, found);
     for (field, probe, longest) in [
         ("startupProbe", &container.startup_probe, 240),
         ("livenessProbe", &container.liveness_probe, 3600),
@@ -175,11 +192,11 @@ fn container(container: &Container, found: &mut Vec<Violation>) {
     }
 }
 
-fn env(container: &Container, found: &mut Vec<Violation>) {
-    let at = |i: usize, field: &str| format!("{CONTAINER}.env[{i}].{field}");
+fn env(path: &str, container: &Container, reserved: &[&str], found: &mut Vec<Violation>) {
+    let at = |i: usize, field: &str| format!("{path}.env[{i}].{field}");
     if container.env.len() > MAX_ENV {
         found.push(Violation::new(
-            format!("{CONTAINER}.env"),
+            format!("{path}.env"),
             format!(
                 "has {} variables; at most {MAX_ENV} are allowed.",
                 container.env.len()
@@ -196,7 +213,7 @@ fn env(container: &Container, found: &mut Vec<Violation>) {
                     var.name
                 ),
             ));
-        } else if RESERVED_ENV.contains(&var.name.as_str()) {
+        } else if reserved.contains(&var.name.as_str()) {
             found.push(Violation::new(
                 at(i, "name"),
                 format!(
@@ -229,14 +246,14 @@ fn env(container: &Container, found: &mut Vec<Violation>) {
     }
 }
 
-fn resources(container: &Container, found: &mut Vec<Violation>) {
+fn resources(path: &str, container: &Container, found: &mut Vec<Violation>) {
     let cpu = container.cpu_millis;
     let memory = container.memory_bytes;
     let allowed = (80..=1000).contains(&cpu) && cpu.is_multiple_of(10)
         || [2000, 4000, 6000, 8000].contains(&cpu);
     if !allowed {
         found.push(Violation::new(
-            format!("{CONTAINER}.resources.limits.cpu"),
+            format!("{path}.resources.limits.cpu"),
             format!(
                 "Invalid value specified for cpu: {}. Must be 1, 2, 4, 6 or 8, or from 0.08 to 1 \
                  in steps of 0.01.",
@@ -256,7 +273,7 @@ fn resources(container: &Container, found: &mut Vec<Violation>) {
     };
     if !(least..=most).contains(&memory) {
         found.push(Violation::new(
-            format!("{CONTAINER}.resources.limits.memory"),
+            format!("{path}.resources.limits.memory"),
             format!(
                 "Invalid value specified for memory: {}. With {} CPU it must be from {} to {}.",
                 format_memory(memory),

@@ -97,6 +97,15 @@ pub struct Started {
     pub phases: Phases,
 }
 
+/// All that a keeper holds.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The living instances.
+    pub running: Vec<Started>,
+    /// The exits that nobody has forgotten.
+    pub exited: Vec<Exited>,
+}
+
 /// What happens without being asked for.
 #[derive(Debug)]
 pub enum KeeperEvent {
@@ -117,8 +126,8 @@ type Answer = (Reply, Vec<OwnedFd>);
 enum Pending {
     One(oneshot::Sender<Answer>),
     List {
-        got: Vec<Started>,
-        done: oneshot::Sender<Vec<Started>>,
+        got: Listed,
+        done: oneshot::Sender<Listed>,
     },
 }
 
@@ -348,15 +357,23 @@ impl KeeperClient {
     }
 
     /// All living instances, with the way into each: for adoption after a restart. Exits that are not forgotten come again as
-    /// events after it.
+    /// events before it.
     ///
     /// # Errors
     /// When the keeper is gone.
     pub async fn list(&self) -> Result<Vec<Started>, KeeperError> {
+        Ok(self.list_all().await?.running)
+    }
+
+    /// As [`KeeperClient::list`], with the exits that are not forgotten. Those come as events too.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub async fn list_all(&self) -> Result<Listed, KeeperError> {
         let (done, wait) = oneshot::channel();
         self.send(
             Pending::List {
-                got: Vec::new(),
+                got: Listed::default(),
                 done,
             },
             |seq| Request::List { seq },
@@ -642,7 +659,14 @@ fn take(shared: &Shared, frame: Frame) -> io::Result<Option<KeeperEvent>> {
     let mut fds = frame.fds;
     let seq = match &reply {
         Reply::Hello { .. } => return Ok(None),
-        Reply::Exited(exited) => return Ok(Some(KeeperEvent::Exited(exited.clone()))),
+        Reply::Exited(exited) => {
+            for pending in lock(&shared.pending).values_mut() {
+                if let Pending::List { got, .. } = pending {
+                    got.exited.push(exited.clone());
+                }
+            }
+            return Ok(Some(KeeperEvent::Exited(exited.clone())));
+        }
         Reply::Oom { id } => return Ok(Some(KeeperEvent::Oom(id.clone()))),
         Reply::LogsAdvanced => return Ok(Some(KeeperEvent::LogsAdvanced)),
         Reply::Instance { seq, .. }
@@ -654,7 +678,7 @@ fn take(shared: &Shared, frame: Frame) -> io::Result<Option<KeeperEvent>> {
     let mut pending = lock(&shared.pending);
     if let Reply::Instance { info, .. } = reply {
         if let (Some(Pending::List { got, .. }), Some(netns)) = (pending.get_mut(&seq), fds.pop()) {
-            got.push(Started {
+            got.running.push(Started {
                 info,
                 netns: NetNs::new(netns),
                 phases: Phases::default(),

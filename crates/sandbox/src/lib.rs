@@ -38,7 +38,7 @@ mod sys;
 pub mod wire;
 mod zygote;
 
-pub use client::{KeeperClient, KeeperError, KeeperEvent, StartError, Started};
+pub use client::{KeeperClient, KeeperError, KeeperEvent, Listed, StartError, Started};
 pub use keeper::{KeeperArgs, keeper_main};
 pub use netns::NetNs;
 pub use protocol::{ExitStatus, Exited, FailReason, InstanceInfo, Phases, Usage};

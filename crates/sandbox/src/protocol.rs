@@ -47,7 +47,7 @@ pub enum Request {
         /// Of which instances; all when `None`.
         ids: Option<Vec<InstanceId>>,
     },
-    /// Ask for every instance; answered by any number of `Instance`, then `Done`; unacknowledged exits follow as `Exited`.
+    /// Ask for every instance; answered by any number of `Instance`, then the unacknowledged exits as `Exited`, then `Done`.
     List {
         /// Repeated in the answer.
         seq: u64,

@@ -47,7 +47,9 @@ pub use error::{OpenError, ReadError, WatchError, WriteError};
 pub use key::{Key, Kind, MAX_KEY_PART};
 pub use object::{Object, Version};
 pub use read::{ListQuery, MAX_PAGE, Page, Scope};
-pub use resource::{BodyError, Resource, ResourceError, Stored, service_of};
+pub use resource::{
+    BodyError, PolicyName, PolicyOwner, Resource, ResourceError, Stored, service_of,
+};
 pub use store::Store;
 pub use txn::{Condition, MAX_BODY, MAX_OPS, Op, Txn};
 pub use walk::Walk;

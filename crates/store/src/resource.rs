@@ -3,12 +3,16 @@
 //! Everything that knows how a resource is called in the store stands here, once, for those who write
 //! what is wanted and for those who make it so. A new kind is one more `impl Resource`.
 
-use lauf_model::{Policy, Project, Revision, RevisionKey, Service, ServiceKey};
+use lauf_model::{
+    Execution, ExecutionKey, Job, JobKey, Place, Policy, Project, Revision, RevisionKey, Service,
+    ServiceKey, Task, TaskKey, WorkerPool, WorkerPoolKey, WorkerPoolRevision,
+    WorkerPoolRevisionKey,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Key, Kind, ListQuery, Object, ReadError, Store, Version};
 
-/// Begins the names of policies of services; policies of other resources will begin otherwise.
+/// Begins the names of policies of services.
 const SERVICES: &str = "services/";
 
 /// A type of the model that is stored.
@@ -49,12 +53,98 @@ impl Resource for Revision {
     }
 }
 
+/// What may have a policy: who may do what with it.
+pub trait PolicyOwner: Place + Send + Sync {
+    /// Begins the names of policies of its kind.
+    const POLICIES: &'static str;
+    /// What it is stored as.
+    type Owner: Resource<Name = Self>;
+}
+
+impl PolicyOwner for ServiceKey {
+    const POLICIES: &'static str = SERVICES;
+    type Owner = Service;
+}
+
+impl PolicyOwner for JobKey {
+    const POLICIES: &'static str = "jobs/";
+    type Owner = Job;
+}
+
+impl PolicyOwner for WorkerPoolKey {
+    const POLICIES: &'static str = "workerPools/";
+    type Owner = WorkerPool;
+}
+
+/// Whose policy a policy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyName {
+    scope: String,
+    name: String,
+}
+
+impl PolicyName {
+    /// That of the policy of `owner`.
+    pub fn of<K: PolicyOwner>(owner: &K) -> Self {
+        Self {
+            scope: format!("{}/{}", owner.project(), owner.region()),
+            name: format!("{}{}", K::POLICIES, owner.name()),
+        }
+    }
+}
+
 impl Resource for Policy {
     const KIND: Kind = Kind::new("Policy");
-    type Name = ServiceKey;
+    type Name = PolicyName;
 
-    fn at(name: &ServiceKey) -> Key {
-        Key::new(Self::KIND, name.scope(), format!("{SERVICES}{}", name.name))
+    fn at(name: &PolicyName) -> Key {
+        Key::new(Self::KIND, &name.scope, &name.name)
+    }
+}
+
+impl Resource for Job {
+    const KIND: Kind = Kind::new("Job");
+    type Name = JobKey;
+
+    fn at(name: &JobKey) -> Key {
+        Key::new(Self::KIND, name.scope(), &name.name)
+    }
+}
+
+impl Resource for Execution {
+    const KIND: Kind = Kind::new("Execution");
+    type Name = ExecutionKey;
+
+    fn at(name: &ExecutionKey) -> Key {
+        Key::new(Self::KIND, name.scope(), &name.name)
+    }
+}
+
+impl Resource for Task {
+    const KIND: Kind = Kind::new("Task");
+    type Name = TaskKey;
+
+    fn at(name: &TaskKey) -> Key {
+        Key::new(Self::KIND, name.scope(), &name.name)
+    }
+}
+
+impl Resource for WorkerPool {
+    const KIND: Kind = Kind::new("WorkerPool");
+    type Name = WorkerPoolKey;
+
+    fn at(name: &WorkerPoolKey) -> Key {
+        Key::new(Self::KIND, name.scope(), &name.name)
+    }
+}
+
+/// As with services, the pool's name is no part of the key.
+impl Resource for WorkerPoolRevision {
+    const KIND: Kind = Kind::new("WorkerPoolRevision");
+    type Name = WorkerPoolRevisionKey;
+
+    fn at(name: &WorkerPoolRevisionKey) -> Key {
+        Key::new(Self::KIND, name.pool.scope(), &name.revision)
     }
 }
 
@@ -149,6 +239,28 @@ impl Store {
         Ok(object.as_ref().map(Stored::read).transpose()?)
     }
 
+    /// The resources of a type in one scope whose names begin with `prefix`, by name.
+    ///
+    /// # Errors
+    /// See [`ResourceError`].
+    pub async fn beginning<T: Resource>(
+        &self,
+        scope: String,
+        prefix: String,
+    ) -> Result<Vec<Stored<T>>, ResourceError> {
+        let mut walk = self.walk(ListQuery {
+            after: Some((scope.clone(), prefix.clone())),
+            ..ListQuery::scope(T::KIND, scope)
+        });
+        let mut found = Vec::new();
+        while let Some(object) = walk.next().await?
+            && object.key.name.starts_with(&prefix)
+        {
+            found.push(Stored::read(&object)?);
+        }
+        Ok(found)
+    }
+
     /// Every resource of a type, with the version from which a watch goes on. One that cannot be
     /// understood is left out and said in the log: it must not stand in the way of all the others.
     ///
@@ -183,11 +295,12 @@ mod tests {
     #[test]
     fn keys_say_whose_they_are() {
         assert_eq!(service_of(&Service::at(&hello())), Some(hello()));
-        assert_eq!(service_of(&Policy::at(&hello())), Some(hello()));
+        let policy = |owner| Policy::at(&PolicyName::of(owner));
+        assert_eq!(service_of(&policy(&hello())), Some(hello()));
         let revision = hello().revision("hello-00001-abc");
         assert_eq!(service_of(&Revision::at(&revision)), None);
-        let other = Key::new(Policy::KIND, "demo/us-central1", "jobs/hello");
-        assert_eq!(service_of(&other), None);
+        let job = JobKey::beside(&hello(), "hello");
+        assert_eq!(service_of(&Policy::at(&PolicyName::of(&job))), None);
     }
 
     #[tokio::test]

@@ -23,6 +23,10 @@ pub(crate) const URLS: &str = "run.googleapis.com/urls";
 pub(crate) const OPERATION_ID: &str = "run.googleapis.com/operation-id";
 pub(crate) const CREATOR: &str = "serving.knative.dev/creator";
 pub(crate) const LAST_MODIFIER: &str = "serving.knative.dev/lastModifier";
+/// As [`CREATOR`], on resources of `run.googleapis.com`.
+pub(crate) const RUN_CREATOR: &str = "run.googleapis.com/creator";
+/// As [`LAST_MODIFIER`], on resources of `run.googleapis.com`.
+pub(crate) const RUN_LAST_MODIFIER: &str = "run.googleapis.com/lastModifier";
 pub(crate) const MIN: &str = "autoscaling.knative.dev/minScale";
 pub(crate) const MAX: &str = "autoscaling.knative.dev/maxScale";
 pub(crate) const CPU_THROTTLING: &str = "run.googleapis.com/cpu-throttling";
@@ -35,7 +39,15 @@ pub(crate) const CPU_LIMIT: &str = "limits:cpu";
 pub(crate) const MEMORY_LIMIT: &str = "limits:memory";
 
 /// Annotations that Lauf writes and takes from nobody.
-const OUTPUT_ONLY: [&str; 5] = [INGRESS_STATUS, URLS, OPERATION_ID, CREATOR, LAST_MODIFIER];
+const OUTPUT_ONLY: [&str; 7] = [
+    INGRESS_STATUS,
+    URLS,
+    OPERATION_ID,
+    CREATOR,
+    LAST_MODIFIER,
+    RUN_CREATOR,
+    RUN_LAST_MODIFIER,
+];
 
 /// A client's annotations, being read.
 pub(crate) struct Reader<'a> {
@@ -97,9 +109,14 @@ impl<'a> Reader<'a> {
 
     /// Takes a count that is zero where nothing is said.
     pub(crate) fn count_or_zero(&mut self, key: &str) -> u32 {
+        self.count_or(key, 0)
+    }
+
+    /// Takes a count that is `default` where nothing is said.
+    pub(crate) fn count_or(&mut self, key: &str, default: u32) -> u32 {
         let sent = self.rest.get(key).cloned();
-        let value = self.count(key).unwrap_or(0);
-        if let (0, Some(text)) = (value, sent) {
+        let value = self.count(key).unwrap_or(default);
+        if let (true, Some(text)) = (value == default, sent) {
             self.as_sent.insert(key.to_owned(), text);
         }
         value
@@ -227,7 +244,12 @@ impl<'a> Writer<'a> {
 
     /// Writes a count that is zero where nothing was said.
     pub(crate) fn count_or_zero(&mut self, key: &str, value: u32) {
-        let canonical = (value > 0).then(|| value.to_string());
+        self.count_or(key, value, 0);
+    }
+
+    /// Writes a count that is `default` where nothing was said.
+    pub(crate) fn count_or(&mut self, key: &str, value: u32, default: u32) {
+        let canonical = (value != default).then(|| value.to_string());
         self.value(key, canonical, |text| text.trim().parse() == Ok(value));
     }
 

@@ -11,10 +11,25 @@ use super::annotations::{CPU_LIMIT, MEMORY_LIMIT};
 use super::types::{self, Map};
 use crate::refuse;
 
-const AT: &str = "spec.template.spec.containers[0]";
+/// What a container is for, which decides what it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Serves requests on its port; always has a startup probe.
+    Ingress,
+    /// Works without requests and has no port.
+    Worker,
+}
 
-/// Reads a container. Spellings of limits go to `as_sent`.
+/// The port of a container that has none; no probe can mean it.
+const NO_PORT: Port = Port {
+    number: 0,
+    protocol: Protocol::Http1,
+};
+
+/// Reads a container that is at path `at`. Spellings of limits go to `as_sent`.
 pub(crate) fn read(
+    role: Role,
+    at: &str,
     sent: &types::Container,
     as_sent: &mut Map,
     found: &mut Vec<Violation>,
@@ -29,13 +44,24 @@ pub(crate) fn read(
         ),
         ("lifecycle", &sent.lifecycle, "A lifecycle hook is"),
     ] {
-        refuse::field(format!("{AT}.{field}"), value, what, found);
+        refuse::field(format!("{at}.{field}"), value, what, found);
     }
-    let port = port(&sent.ports, found);
-    let (cpu_millis, memory_bytes) = limits(&sent.resources, as_sent, found);
+    let port = match role {
+        Role::Ingress => port(at, &sent.ports, found),
+        Role::Worker => {
+            if !sent.ports.is_empty() {
+                found.push(Violation::new(
+                    format!("{at}.ports"),
+                    "is only for services: this container gets no requests. Leave it out.",
+                ));
+            }
+            NO_PORT
+        }
+    };
+    let (cpu_millis, memory_bytes) = limits(at, &sent.resources, as_sent, found);
     let mut probe = |field: &str, sent: &Option<types::Probe>| {
         sent.as_ref()
-            .map(|probe| read_probe(&format!("{AT}.{field}"), probe, port, found))
+            .map(|probe| read_probe(&format!("{at}.{field}"), probe, port, found))
     };
     let startup_probe = probe("startupProbe", &sent.startup_probe);
     let liveness_probe = probe("livenessProbe", &sent.liveness_probe);
@@ -46,7 +72,7 @@ pub(crate) fn read(
         .enumerate()
         .map(|(i, var)| {
             refuse::field(
-                format!("{AT}.env[{i}].valueFrom"),
+                format!("{at}.env[{i}].valueFrom"),
                 &var.value_from,
                 "Secrets are",
                 found,
@@ -64,23 +90,27 @@ pub(crate) fn read(
         args: sent.args.clone(),
         env,
         working_dir: sent.working_dir.clone(),
-        port,
+        port: match role {
+            Role::Ingress => port,
+            Role::Worker => Port::default(),
+        },
         cpu_millis,
         memory_bytes,
         // What every container without a probe has is not a probe of its own.
-        startup_probe: startup_probe.filter(|p| *p != Probe::default_startup()),
+        startup_probe: startup_probe
+            .filter(|p| role == Role::Worker || *p != Probe::default_startup()),
         liveness_probe,
         readiness_probe,
     }
 }
 
 /// Writes a container, with every default filled in.
-pub(crate) fn write(container: &Container, as_sent: &Map) -> types::Container {
-    let port = container.port;
-    let startup = container
-        .startup_probe
-        .clone()
-        .unwrap_or_else(Probe::default_startup);
+pub(crate) fn write(role: Role, container: &Container, as_sent: &Map) -> types::Container {
+    let (port, default_probe) = match role {
+        Role::Ingress => (container.port, Some(Probe::default_startup())),
+        Role::Worker => (NO_PORT, None),
+    };
+    let startup = container.startup_probe.clone().or(default_probe);
     let limit = |key: &str, canonical: String, same: &dyn Fn(&str) -> bool| {
         let sent = as_sent.get(key).filter(|text| same(text)).cloned();
         Value::String(sent.unwrap_or(canonical))
@@ -91,17 +121,10 @@ pub(crate) fn write(container: &Container, as_sent: &Map) -> types::Container {
         command: container.command.clone(),
         args: container.args.clone(),
         working_dir: container.working_dir.clone(),
-        ports: vec![types::Port {
-            name: Some(
-                match port.protocol {
-                    Protocol::Http1 => "http1",
-                    Protocol::H2c => "h2c",
-                }
-                .to_owned(),
-            ),
-            container_port: Some(i64::from(port.number)),
-            protocol: None,
-        }],
+        ports: match role {
+            Role::Ingress => vec![write_port(port)],
+            Role::Worker => Vec::new(),
+        },
         env: container
             .env
             .iter()
@@ -131,7 +154,7 @@ pub(crate) fn write(container: &Container, as_sent: &Map) -> types::Container {
             .into(),
             requests: Default::default(),
         },
-        startup_probe: Some(write_probe(&startup, port)),
+        startup_probe: startup.map(|p| write_probe(&p, port)),
         liveness_probe: container
             .liveness_probe
             .as_ref()
@@ -144,6 +167,18 @@ pub(crate) fn write(container: &Container, as_sent: &Map) -> types::Container {
     }
 }
 
+fn write_port(port: Port) -> types::Port {
+    let name = match port.protocol {
+        Protocol::Http1 => "http1",
+        Protocol::H2c => "h2c",
+    };
+    types::Port {
+        name: Some(name.to_owned()),
+        container_port: Some(i64::from(port.number)),
+        protocol: None,
+    }
+}
+
 /// One CPU is `1000m` in what Cloud Run fills in, and so here.
 fn written_cpu(millis: u32) -> String {
     if millis == DEFAULT_CPU_MILLIS {
@@ -153,11 +188,11 @@ fn written_cpu(millis: u32) -> String {
     }
 }
 
-fn port(ports: &[types::Port], found: &mut Vec<Violation>) -> Port {
-    let at = |field: &str| format!("{AT}.ports[0].{field}");
+fn port(path: &str, ports: &[types::Port], found: &mut Vec<Violation>) -> Port {
+    let at = |field: &str| format!("{path}.ports[0].{field}");
     if ports.len() > 1 {
         found.push(Violation::new(
-            format!("{AT}.ports"),
+            format!("{path}.ports"),
             format!(
                 "has {} ports; a container that serves requests has exactly one.",
                 ports.len()
@@ -202,19 +237,20 @@ fn port(ports: &[types::Port], found: &mut Vec<Violation>) -> Port {
 }
 
 fn limits(
+    path: &str,
     resources: &types::Resources,
     as_sent: &mut Map,
     found: &mut Vec<Violation>,
 ) -> (u32, u64) {
     if !resources.requests.is_empty() {
         found.push(refuse::violation(
-            format!("{AT}.resources.requests"),
+            format!("{path}.resources.requests"),
             "A request other than the limits is",
         ));
     }
     let (mut cpu, mut memory) = (DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES);
     for (name, value) in &resources.limits {
-        let at = format!("{AT}.resources.limits.{name}");
+        let at = format!("{path}.resources.limits.{name}");
         let text = match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),

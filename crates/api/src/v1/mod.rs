@@ -1,5 +1,6 @@
-//! The v1 API: Knative's objects under `/apis/serving.knative.dev/v1`, and Cloud Run's own lists under
-//! `/v1`. What else gcloud asks under `/v1` is in the table of RPCs.
+//! The v1 API: Knative's objects under `/apis/serving.knative.dev/v1`, Cloud Run's own under
+//! `/apis/run.googleapis.com/v1`, and its own lists under `/v1`. What else gcloud asks under `/v1` is in
+//! the table of RPCs.
 
 pub(crate) mod annotations;
 mod autoscaling;
@@ -7,10 +8,13 @@ mod container;
 mod revision;
 #[cfg(test)]
 pub(crate) mod roundtrip;
+pub(crate) mod run;
 pub(crate) mod service;
 pub(crate) mod types;
 
-use lauf_model::{Revision, Service, ServiceKey, Status, Violation};
+use lauf_model::{
+    Revision, Service, ServiceKey, Status, Violation, WorkerPoolKey, WorkerPoolRevision,
+};
 use lauf_store::{Resource, Stored, Version};
 use serde::Serialize;
 use serde_json::json;
@@ -20,6 +24,9 @@ use crate::page::Token;
 use crate::reply::{self, Reply};
 use crate::selector::Selector;
 use crate::services::{Desired, Expected, Listing};
+
+/// The API group of services and what belongs to them.
+const GROUP: &str = "serving.knative.dev";
 
 /// Answers a request to `run.googleapis.com`, v1.
 pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply, Status> {
@@ -34,6 +41,17 @@ pub(crate) async fn answer(api: &Api, ask: &Ask, path: &[&str]) -> Result<Reply,
         ] => {
             let project = api.project(namespace).await?.id;
             namespaced(api, ask, &project, rest).await
+        }
+        [
+            "apis",
+            "run.googleapis.com",
+            "v1",
+            "namespaces",
+            namespace,
+            rest @ ..,
+        ] => {
+            let project = api.project(namespace).await?.id;
+            run::namespaced(api, ask, &project, rest).await
         }
         ["v1", "projects", project, "locations", region, rest @ ..] => {
             located(api, ask, project, region, rest).await
@@ -60,23 +78,30 @@ async fn namespaced(api: &Api, ask: &Ask, project: &str, path: &[&str]) -> Resul
             let expected = Expected::default();
             let dry_run = dry_run(ask)?;
             let gone = api.delete_service(&ask.caller, &key, expected, dry_run);
-            deleted("services", name, &gone.await?.value.meta.uid)
+            deleted(GROUP, "services", name, &gone.await?.value.meta.uid)
         }
-        ("GET", ["revisions"]) => {
-            list::<Revision, _>(api, ask, project, "RevisionList", |r| {
-                let written = revision::write(&r.value, r.version.get());
-                (written.metadata.labels.clone(), written)
-            })
-            .await
-        }
+        ("GET", ["revisions"]) => revisions(api, ask, project).await,
         ("GET", ["revisions", name]) => {
-            let found = api.revision(&key("")?.revision(name)).await?;
+            let key = key("")?;
+            let of_pool = WorkerPoolKey::beside(&key, "").revision(name);
+            if let Some(found) = api.find::<WorkerPoolRevision>(&of_pool).await? {
+                let version = found.version.get();
+                return reply::ok(&run::worker_pool::write_revision(&found.value, version));
+            }
+            let found = api.revision(&key.revision(name)).await?;
             reply::ok(&revision::write(&found.value, found.version.get()))
         }
         ("DELETE", ["revisions", name]) => {
-            let key = key("")?.revision(name);
-            let gone = api.delete_revision(&key, dry_run(ask)?).await?;
-            deleted("revisions", name, &gone.value.meta.uid)
+            let (key, dry_run) = (key("")?, dry_run(ask)?);
+            let of_pool = WorkerPoolKey::beside(&key, "").revision(name);
+            let uid = if api.find::<WorkerPoolRevision>(&of_pool).await?.is_some() {
+                let gone = api.delete_worker_pool_revision(&of_pool, dry_run).await?;
+                gone.value.meta.uid
+            } else {
+                let gone = api.delete_revision(&key.revision(name), dry_run).await?;
+                gone.value.meta.uid
+            };
+            deleted(GROUP, "revisions", name, &uid)
         }
         ("GET", ["configurations"]) => {
             list::<Service, _>(api, ask, project, "ConfigurationList", |s| {
@@ -126,10 +151,95 @@ async fn located(
     }
 }
 
+/// The revisions of services, then those of worker pools; of one kind alone when the selector asks
+/// for the revisions of one service or one pool.
+async fn revisions(api: &Api, ask: &Ask, project: &str) -> Result<Reply, Status> {
+    let selector = Selector::parse(ask.param("labelSelector"))?;
+    let of_pools = || {
+        list(
+            api,
+            ask,
+            project,
+            "RevisionList",
+            |r: &Stored<WorkerPoolRevision>| {
+                let written = run::worker_pool::write_revision(&r.value, r.version.get());
+                (written.metadata.labels.clone(), written)
+            },
+        )
+    };
+    if selector.only(run::worker_pool::WORKER_POOL).is_some() {
+        return of_pools().await;
+    }
+    let write = |r: &Stored<Revision>| {
+        let written = revision::write(&r.value, r.version.get());
+        (written.metadata.labels.clone(), written)
+    };
+    let region = listed_region(api, ask)?;
+    let region = region.as_deref();
+    let from = Token::decode(ask.param("continue"))?;
+    let in_pools = from.as_ref().is_some_and(|token| token.second);
+    let limit = ask.count("limit")?;
+    let select = |labels: &Labels| selector.matches(labels);
+    let mut page = if in_pools {
+        Listing {
+            items: Vec::new(),
+            next: None,
+            version: Version::ZERO,
+        }
+    } else {
+        api.page(project, region, limit, from.clone(), |stored| {
+            let (labels, item) = write(&stored);
+            select(&labels).then_some(item)
+        })
+        .await?
+    };
+    let room = limit == 0 || page.items.len() < limit;
+    if page.next.is_none() && !room {
+        // The pools begin on the next page.
+        page.next = Some(Token {
+            scope: String::new(),
+            name: String::new(),
+            second: true,
+        });
+    } else if page.next.is_none() {
+        let left = limit.saturating_sub(page.items.len());
+        let from = from.filter(|token| token.second && !token.scope.is_empty());
+        let pools: Listing<types::Revision> = api
+            .page(
+                project,
+                region,
+                left,
+                from,
+                |r: Stored<WorkerPoolRevision>| {
+                    let written = run::worker_pool::write_revision(&r.value, r.version.get());
+                    select(&written.metadata.labels).then_some(written)
+                },
+            )
+            .await?;
+        page.items.extend(pools.items);
+        page.next = pools.next.map(|token| Token {
+            second: true,
+            ..token
+        });
+        page.version = pools.version;
+    }
+    reply::ok(&types::List {
+        api_version: types::API_VERSION,
+        kind: "RevisionList",
+        metadata: types::ListMeta {
+            resource_version: page.version.to_string(),
+            next: page.next.map(|t| t.encode()).unwrap_or_default(),
+            self_link: String::new(),
+        },
+        items: page.items,
+        unreachable: Vec::new(),
+    })
+}
+
 async fn create(api: &Api, ask: &Ask, place: ServiceKey) -> Result<Reply, Status> {
     let sent: types::Service = ask.json()?;
     let mut found = Vec::new();
-    check_namespace(api, &sent, &place, &mut found).await?;
+    check_namespace(api, &sent.metadata, &place.project, &mut found).await?;
     if sent.metadata.generate_name.is_some() {
         found.push(Violation::new(
             "metadata.generateName",
@@ -150,7 +260,7 @@ async fn create(api: &Api, ask: &Ask, place: ServiceKey) -> Result<Reply, Status
 async fn replace(api: &Api, ask: &Ask, key: ServiceKey) -> Result<Reply, Status> {
     let mut sent: types::Service = ask.json()?;
     let mut found = Vec::new();
-    check_namespace(api, &sent, &key, &mut found).await?;
+    check_namespace(api, &sent.metadata, &key.project, &mut found).await?;
     if let Some(name) = sent.metadata.name.as_deref().filter(|n| *n != key.name) {
         found.push(Violation::new(
             "metadata.name",
@@ -174,22 +284,18 @@ async fn replace(api: &Api, ask: &Ask, key: ServiceKey) -> Result<Reply, Status>
 
 async fn check_namespace(
     api: &Api,
-    sent: &types::Service,
-    place: &ServiceKey,
+    sent: &types::ObjectMeta,
+    project: &str,
     found: &mut Vec<Violation>,
 ) -> Result<(), Status> {
-    let Some(namespace) = sent.metadata.namespace.as_deref().filter(|n| !n.is_empty()) else {
+    let Some(namespace) = sent.namespace.as_deref().filter(|n| !n.is_empty()) else {
         return Ok(());
     };
-    let same = namespace == place.project
-        || namespace.parse() == Ok(api.project(&place.project).await?.number);
+    let same = namespace == project || namespace.parse() == Ok(api.project(project).await?.number);
     if !same {
         found.push(Violation::new(
             "metadata.namespace",
-            format!(
-                "is '{namespace}', but the request is about project '{}'.",
-                place.project
-            ),
+            format!("is '{namespace}', but the request is about project '{project}'."),
         ));
     }
     Ok(())
@@ -227,7 +333,7 @@ fn service_reply(stored: &Stored<Service>) -> Result<Reply, Status> {
     reply::ok(&service::write(&stored.value, stored.version.get()))
 }
 
-fn deleted(kind: &str, name: &str, uid: &str) -> Result<Reply, Status> {
+fn deleted(group: &str, kind: &str, name: &str, uid: &str) -> Result<Reply, Status> {
     reply::ok(&json!({
         "apiVersion": "v1",
         "kind": "Status",
@@ -235,7 +341,7 @@ fn deleted(kind: &str, name: &str, uid: &str) -> Result<Reply, Status> {
         "status": "Success",
         "details": {
             "name": name,
-            "group": "serving.knative.dev",
+            "group": group,
             "kind": kind,
             "uid": uid,
         },
@@ -256,12 +362,17 @@ async fn list<T: Resource, V: Serialize>(
     kind: &'static str,
     write: impl Fn(&Stored<T>) -> (Labels, V),
 ) -> Result<Reply, Status> {
-    let region = if ask.host.global {
-        None
-    } else {
-        Some(api.region(ask)?)
-    };
+    let region = listed_region(api, ask)?;
     list_in(api, ask, project, region.as_deref(), kind, write).await
+}
+
+/// The region a list is of; all of them on the global host.
+fn listed_region(api: &Api, ask: &Ask) -> Result<Option<String>, Status> {
+    if ask.host.global {
+        Ok(None)
+    } else {
+        api.region(ask).map(Some)
+    }
 }
 
 async fn list_in<T: Resource, V: Serialize>(

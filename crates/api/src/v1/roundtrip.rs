@@ -15,11 +15,11 @@ use proptest::prelude::*;
 
 use super::{service, types};
 
-fn word() -> impl Strategy<Value = String> {
+pub(crate) fn word() -> impl Strategy<Value = String> {
     "[a-z][a-z0-9-]{0,8}"
 }
 
-fn map() -> impl Strategy<Value = types::Map> {
+pub(crate) fn map() -> impl Strategy<Value = types::Map> {
     btree_map("[a-z]{1,5}\\.dev/[a-z]{1,5}", "[ -~]{0,8}", 0..3)
 }
 
@@ -47,7 +47,7 @@ fn probe() -> impl Strategy<Value = Probe> {
     )
 }
 
-fn container() -> impl Strategy<Value = Container> {
+pub(crate) fn container() -> impl Strategy<Value = Container> {
     let texts = || vec("[ -~]{0,8}", 0..3);
     let env = vec(
         (word(), "[ -~]{0,8}").prop_map(|(name, value)| EnvVar { name, value }),

@@ -10,8 +10,9 @@ use lauf_model::{
 };
 
 use super::annotations::{self as key, Reader, Writer};
+use super::autoscaling;
+use super::container::{self, Role};
 use super::types::{self, Map};
-use super::{autoscaling, container};
 use crate::refuse;
 use crate::services::{Desired, everything_to_latest};
 
@@ -116,16 +117,24 @@ pub(crate) fn write(service: &Service, version: u64) -> types::Service {
 
 /// The metadata that services, revisions and their views have in common.
 pub(crate) fn metadata(meta: &Meta, version: u64, plural: &str) -> types::ObjectMeta {
+    metadata_in(types::API_VERSION, meta, version, plural)
+}
+
+/// The metadata that all resources have in common.
+pub(crate) fn metadata_in(
+    api_version: &str,
+    meta: &Meta,
+    version: u64,
+    plural: &str,
+) -> types::ObjectMeta {
     let mut labels = meta.labels.clone();
     labels.insert(LOCATION.to_owned(), meta.region.clone());
     types::ObjectMeta {
         name: Some(meta.name.clone()),
         namespace: Some(meta.project.clone()),
         self_link: Some(format!(
-            "/apis/{}/namespaces/{}/{plural}/{}",
-            types::API_VERSION,
-            meta.project,
-            meta.name
+            "/apis/{api_version}/namespaces/{}/{plural}/{}",
+            meta.project, meta.name
         )),
         uid: Some(meta.uid.clone()),
         resource_version: Some(version.to_string()),
@@ -256,43 +265,7 @@ fn write_scaling(scaling: &Scaling, notes: &mut Writer<'_>) {
 
 fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> RevisionTemplate {
     let at = "spec.template.spec";
-    for (field, value, what) in [
-        ("volumes", &sent.spec.volumes, "Volumes are"),
-        ("nodeSelector", &sent.spec.node_selector, "A GPU is"),
-        (
-            "imagePullSecrets",
-            &sent.spec.image_pull_secrets,
-            "A pull secret is",
-        ),
-        (
-            "runtimeClassName",
-            &sent.spec.runtime_class_name,
-            "A runtime class is",
-        ),
-        (
-            "initContainers",
-            &sent.spec.init_containers,
-            "An init container is",
-        ),
-        ("affinity", &sent.spec.affinity, "Affinity is"),
-        ("tolerations", &sent.spec.tolerations, "A toleration is"),
-    ] {
-        refuse::field(format!("{at}.{field}"), value, what, found);
-    }
-    match sent.spec.containers.len() {
-        1 => {}
-        0 => found.push(Violation::new(
-            format!("{at}.containers"),
-            "is empty; a revision runs exactly one container.",
-        )),
-        many => found.push(Violation::new(
-            format!("{at}.containers"),
-            format!(
-                "has {many} containers; sidecars are not supported by this version of Lauf, so \
-                 keep the one that serves requests."
-            ),
-        )),
-    }
+    check_pod(at, &sent.spec, found);
     let annotated = &sent.metadata.annotations;
     let mut notes = Reader::new("spec.template.metadata.annotations", annotated, found);
     notes.refuse(&refuse::REVISION);
@@ -303,7 +276,9 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
 
     let none = types::Container::default();
     let first = sent.spec.containers.first();
-    let container = container::read(first.unwrap_or(&none), &mut as_sent, found);
+    let at_first = format!("{at}.containers[0]");
+    let first = first.unwrap_or(&none);
+    let container = container::read(Role::Ingress, &at_first, first, &mut as_sent, found);
     let unset = |value: Option<i64>| value.filter(|v| *v != 0);
     let concurrency = unset(sent.spec.container_concurrency).unwrap_or(
         // Less than one CPU serves one request at a time.
@@ -346,6 +321,52 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
     }
 }
 
+/// Refuses what a revision's spec asks for and no container of ours has.
+pub(crate) fn check_pod(at: &str, sent: &types::RevisionSpec, found: &mut Vec<Violation>) {
+    for (field, value, what) in [
+        ("volumes", &sent.volumes, "Volumes are"),
+        ("nodeSelector", &sent.node_selector, "A GPU is"),
+        (
+            "imagePullSecrets",
+            &sent.image_pull_secrets,
+            "A pull secret is",
+        ),
+        (
+            "runtimeClassName",
+            &sent.runtime_class_name,
+            "A runtime class is",
+        ),
+        (
+            "initContainers",
+            &sent.init_containers,
+            "An init container is",
+        ),
+        ("affinity", &sent.affinity, "Affinity is"),
+        ("tolerations", &sent.tolerations, "A toleration is"),
+    ] {
+        refuse::field(format!("{at}.{field}"), value, what, found);
+    }
+    check_containers(at, sent.containers.len(), found);
+}
+
+/// Wants exactly one container.
+pub(crate) fn check_containers(at: &str, count: usize, found: &mut Vec<Violation>) {
+    match count {
+        1 => {}
+        0 => found.push(Violation::new(
+            format!("{at}.containers"),
+            "is empty; exactly one container is run.",
+        )),
+        many => found.push(Violation::new(
+            format!("{at}.containers"),
+            format!(
+                "has {many} containers; sidecars are not supported by this version of Lauf, so \
+                 keep the one that does the work."
+            ),
+        )),
+    }
+}
+
 /// Writes a template.
 pub(crate) fn write_template(template: &RevisionTemplate) -> types::RevisionTemplate {
     types::RevisionTemplate {
@@ -378,7 +399,7 @@ pub(crate) fn write_revision_spec(spec: &RevisionSpec, as_sent: &Map) -> types::
         container_concurrency: Some(i64::from(spec.concurrency)),
         timeout_seconds: i64::try_from(spec.timeout.as_secs()).ok(),
         service_account_name: spec.service_account.clone(),
-        containers: vec![container::write(&spec.container, as_sent)],
+        containers: vec![container::write(Role::Ingress, &spec.container, as_sent)],
         ..types::RevisionSpec::default()
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn write(condition: &Condition) -> v2::Condition {
 
 /// A reason by its word in v1, where v2 has one for it.
 fn reasons(reason: &str) -> Option<wire::Reasons> {
-    use wire::{CommonReason as Common, RevisionReason as Revision};
+    use wire::{CommonReason as Common, ExecutionReason as Execution, RevisionReason as Revision};
     let common = match reason {
         "Unknown" => Common::Unknown,
         "RevisionFailed" | "RevisionMissing" => Common::RevisionFailed,
@@ -40,10 +40,22 @@ fn reasons(reason: &str) -> Option<wire::Reasons> {
         "ContainerPermissionDenied" => Common::ContainerPermissionDenied,
         "ContainerImageUnauthorized" => Common::ContainerImageUnauthorized,
         "Internal" | "InternalError" => Common::Internal,
+        "ImmediateRetry" => Common::ImmediateRetry,
+        "PostponedRetry" => Common::PostponedRetry,
         _ => Common::Undefined,
     };
     if common != Common::Undefined {
         return Some(wire::Reasons::Reason(common.into()));
+    }
+    let execution = match reason {
+        "NonZeroExitCode" => Execution::NonZeroExitCode,
+        "Cancelled" => Execution::Cancelled,
+        "Cancelling" => Execution::Cancelling,
+        "Deleted" => Execution::Deleted,
+        _ => Execution::Undefined,
+    };
+    if execution != Execution::Undefined {
+        return Some(wire::Reasons::ExecutionReason(execution.into()));
     }
     let revision = match reason {
         "Pending" => Revision::Pending,

@@ -8,11 +8,32 @@ use serde_json::Value;
 
 use super::says;
 use crate::refuse;
+use crate::v1::annotations::{CPU_LIMIT, MEMORY_LIMIT};
+use crate::v1::container::Role;
 use crate::v1::types as v1;
 
-/// Reads the container at `i` into v1's form.
-pub(crate) fn read(i: usize, sent: &v2::Container, found: &mut Vec<Violation>) -> v1::Container {
-    let at = format!("template.containers[{i}]");
+/// Reads the container at the path `at` into v1's form.
+pub(crate) fn read(
+    at: &str,
+    role: Role,
+    sent: &v2::Container,
+    found: &mut Vec<Violation>,
+) -> v1::Container {
+    let resources = sent.resources.as_ref();
+    for (field, said) in [
+        ("cpu_idle", resources.is_some_and(|r| r.cpu_idle)),
+        (
+            "startup_cpu_boost",
+            resources.is_some_and(|r| r.startup_cpu_boost),
+        ),
+    ] {
+        if said && role == Role::Worker {
+            found.push(Violation::new(
+                format!("{at}.resources.{field}"),
+                "is only for services: this container gets no requests. Leave it out.",
+            ));
+        }
+    }
     for (field, said, what) in [
         ("source_code", says(&sent.source_code), "Source code is"),
         ("volume_mounts", says(&sent.volume_mounts), "Volumes are"),
@@ -31,22 +52,6 @@ pub(crate) fn read(i: usize, sent: &v2::Container, found: &mut Vec<Violation>) -
             found.push(refuse::violation(format!("{at}.{field}"), what));
         }
     }
-    let env = sent.env.iter().enumerate().map(|(j, var)| {
-        let value = match &var.values {
-            Some(Values::Value(value)) => Some(value.clone()),
-            Some(Values::ValueSource(_)) => {
-                let at = format!("{at}.env[{j}].value_source");
-                found.push(refuse::violation(at, "Secrets are"));
-                None
-            }
-            None => None,
-        };
-        v1::EnvVar {
-            name: var.name.clone(),
-            value,
-            value_from: Value::Null,
-        }
-    });
     let limits = sent.resources.iter().flat_map(|r| &r.limits);
     v1::Container {
         name: sent.name.clone(),
@@ -54,7 +59,7 @@ pub(crate) fn read(i: usize, sent: &v2::Container, found: &mut Vec<Violation>) -
         command: sent.command.clone(),
         args: sent.args.clone(),
         working_dir: sent.working_dir.clone(),
-        env: env.collect(),
+        env: read_env(at, &sent.env, found),
         ports: sent
             .ports
             .iter()
@@ -72,6 +77,40 @@ pub(crate) fn read(i: usize, sent: &v2::Container, found: &mut Vec<Violation>) -
         liveness_probe: sent.liveness_probe.as_ref().map(probe),
         readiness_probe: sent.readiness_probe.as_ref().map(probe),
         ..v1::Container::default()
+    }
+}
+
+/// Reads the variables of what is at the path `at`.
+pub(crate) fn read_env(
+    at: &str,
+    sent: &[v2::EnvVar],
+    found: &mut Vec<Violation>,
+) -> Vec<v1::EnvVar> {
+    let vars = sent.iter().enumerate().map(|(j, var)| {
+        let value = match &var.values {
+            Some(Values::Value(value)) => Some(value.clone()),
+            Some(Values::ValueSource(_)) => {
+                let at = format!("{at}.env[{j}].value_source");
+                found.push(refuse::violation(at, "Secrets are"));
+                None
+            }
+            None => None,
+        };
+        v1::EnvVar {
+            name: var.name.clone(),
+            value,
+            value_from: Value::Null,
+        }
+    });
+    vars.collect()
+}
+
+/// Keeps the spellings of what v2 has no words for. Those of limits are v2's to say.
+pub(crate) fn keep_spellings(was: &v1::Map, now: &mut v1::Map) {
+    for (key, value) in was {
+        if ![CPU_LIMIT, MEMORY_LIMIT].contains(&key.as_str()) {
+            now.insert(key.clone(), value.clone());
+        }
     }
 }
 
@@ -123,9 +162,15 @@ fn probe(sent: &v2::Probe) -> v1::Probe {
     form
 }
 
-/// Writes a container from v1's form, but for its resources.
+/// Writes a container from v1's form.
 pub(crate) fn write(form: v1::Container) -> v2::Container {
+    let limits = form.resources.limits.iter();
+    let limits = limits.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()));
     v2::Container {
+        resources: Some(v2::ResourceRequirements {
+            limits: limits.collect(),
+            ..v2::ResourceRequirements::default()
+        }),
         name: form.name,
         image: form.image,
         command: form.command,

@@ -4,6 +4,10 @@
 
 mod condition;
 mod container;
+mod execution;
+mod executions;
+mod job;
+mod jobs;
 mod locations;
 mod name;
 mod operation;
@@ -15,22 +19,30 @@ mod revisions;
 mod roundtrip;
 mod service;
 mod services;
+mod shared;
 mod words;
+mod worker_pool;
+mod worker_pools;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use lauf_iam::Caller;
-use lauf_model::{Service, ServiceKey, Status, Violation};
+use lauf_model::{Condition, ConditionStatus, Meta, Status, Violation};
 use lauf_store::{Resource, Stored, Version};
 use lauf_wire::google::cloud::location::locations_server::LocationsServer;
+use lauf_wire::google::cloud::run::v2::executions_server::ExecutionsServer;
+use lauf_wire::google::cloud::run::v2::jobs_server::JobsServer;
 use lauf_wire::google::cloud::run::v2::revisions_server::RevisionsServer;
 use lauf_wire::google::cloud::run::v2::services_server::ServicesServer;
+use lauf_wire::google::cloud::run::v2::tasks_server::TasksServer;
+use lauf_wire::google::cloud::run::v2::worker_pools_server::WorkerPoolsServer;
 use lauf_wire::google::longrunning::operations_server::OperationsServer;
 use lauf_wire::status;
 use tonic::service::Routes;
 use tonic::{Request, Response};
 
+use self::name::Here;
 use crate::api::Api;
 use crate::page::Token;
 use crate::services::{Expected, Listing};
@@ -41,6 +53,8 @@ pub(crate) const DOMAIN: &str = "run.googleapis.com";
 /// The size of a page when the client names none, and the largest.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
+/// How often an update without an etag is tried again when others change the same thing too.
+const UPDATE_TRIES: usize = 5;
 
 /// Everything that the traits are implemented for.
 #[derive(Clone)]
@@ -53,6 +67,10 @@ pub(crate) fn routes(api: &Api) -> Routes {
     let face = || Face { api: api.clone() };
     Routes::new(ServicesServer::new(face()))
         .add_service(RevisionsServer::new(face()))
+        .add_service(JobsServer::new(face()))
+        .add_service(ExecutionsServer::new(face()))
+        .add_service(TasksServer::new(face()))
+        .add_service(WorkerPoolsServer::new(face()))
         .add_service(OperationsServer::new(face()))
         .add_service(LocationsServer::new(face()))
         .prepare()
@@ -115,13 +133,13 @@ impl Says for String {
     }
 }
 
-/// The etag of a service: of what is wanted, which the controllers' work does not change.
-fn etag(service: &Service) -> String {
-    STANDARD.encode(format!("{}/{}", service.meta.generation, service.meta.uid))
+/// The etag of what clients write: of what is wanted, which the controllers' work does not change.
+fn etag(meta: &Meta) -> String {
+    STANDARD.encode(format!("{}/{}", meta.generation, meta.uid))
 }
 
-/// What a client expects that sends this etag; nothing if it is empty.
-async fn expected(api: &Api, key: &ServiceKey, etag: &str) -> Result<Expected, Status> {
+/// What a client expects that sends this etag of the thing with this `meta`; nothing if it is empty.
+fn expected(etag: &str, meta: &Meta) -> Result<Expected, Status> {
     if etag.is_empty() {
         return Ok(Expected::default());
     }
@@ -135,36 +153,67 @@ async fn expected(api: &Api, key: &ServiceKey, etag: &str) -> Result<Expected, S
     let text = String::from_utf8(bytes).map_err(|_| wrong())?;
     let (generation, uid) = text.split_once('/').ok_or_else(wrong)?;
     let generation: i64 = generation.parse().map_err(|_| wrong())?;
-    // A service of this name that is another one has none of the generations the client saw.
-    let same = api.service(key).await?.value.meta.uid == uid;
+    // Another of this name has none of the generations that the client saw.
     Ok(Expected {
         version: Some(Version::ZERO),
-        generation: same.then_some(generation),
+        generation: (meta.uid == uid).then_some(generation),
     })
 }
 
-/// A page of a project's resources in one region.
+/// Whether nothing is under way: the controllers are done with the current generation.
+fn settled(meta: &Meta, observed: i64, conditions: &[Condition]) -> bool {
+    let ready = lauf_model::condition::find(conditions, "Ready");
+    meta.deleted.is_none()
+        && observed >= meta.generation
+        && ready.is_some_and(|c| c.status != ConditionStatus::Unknown)
+}
+
+/// An error of a creation, in which a name is a field of the request beside the resource.
+fn renamed(mut status: Status, field: &str) -> Status {
+    for violation in &mut status.violations {
+        if violation.field == "metadata.name" {
+            field.clone_into(&mut violation.field);
+        }
+    }
+    status
+}
+
+/// A page of a project's resources, in one region or all.
 async fn page<T: Resource, V>(
     api: &Api,
-    place: &ServiceKey,
+    here: &Here,
     size: i32,
     token: &str,
     write: impl Fn(Stored<T>) -> Option<V>,
 ) -> Result<Listing<V>, Status> {
-    let limit = match usize::try_from(size) {
-        Ok(0) => PAGE,
-        Ok(size) => size.min(MAX_PAGE),
-        Err(_) => {
-            return Err(Status::invalid(vec![Violation::new(
-                "page_size",
-                format!("is {size}; must be 0 or more."),
-            )]));
-        }
-    };
+    page_of(api, here, "", size, token, write).await
+}
+
+/// The same, of those whose names begin with `prefix`.
+async fn page_of<T: Resource, V>(
+    api: &Api,
+    here: &Here,
+    prefix: &str,
+    size: i32,
+    token: &str,
+    write: impl Fn(Stored<T>) -> Option<V>,
+) -> Result<Listing<V>, Status> {
+    let limit = page_size(size)?;
     let from = Token::decode(token)?;
-    // No region at all is not served, and `-` is all of them.
-    let region = Some(place.region.as_str()).filter(|region| *region != name::ALL);
-    api.page(&place.project, region, limit, from, write).await
+    api.page_of(&here.project, here.region(), prefix, limit, from, write)
+        .await
+}
+
+/// How many a client wants at once, within bounds.
+fn page_size(size: i32) -> Result<usize, Status> {
+    match usize::try_from(size) {
+        Ok(0) => Ok(PAGE),
+        Ok(size) => Ok(size.min(MAX_PAGE)),
+        Err(_) => Err(Status::invalid(vec![Violation::new(
+            "page_size",
+            format!("is {size}; must be 0 or more."),
+        )])),
+    }
 }
 
 /// The token of the next page, as lists carry it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lauf_model::{Code, Service, Status, Violation};
+use lauf_model::{Code, Execution, Job, Service, Status, Violation, WorkerPool};
 use lauf_store::WatchQuery;
 use lauf_wire::google::longrunning::operations_server::Operations;
 use lauf_wire::google::longrunning::{
@@ -11,12 +11,18 @@ use lauf_wire::google::longrunning::{
 };
 use tonic::{Request, async_trait};
 
-use super::name::At;
-use super::{Answer, Face, answer, asked, next, operation, page};
+use super::name::{At, Here};
+use super::operation::Subject;
+use super::{Answer, Face, answer, asked, operation, page_size};
+use crate::page::Token;
+use crate::services::Listing;
 
 /// How long a wait lasts when the client does not say, and at most, in seconds.
 const WAIT: i64 = 60;
 const MAX_WAIT: i64 = 300;
+
+/// What operations are listed of, in this order; the words stand in page tokens.
+const KINDS: [&str; 4] = ["services", "jobs", "workerPools", "executions"];
 
 #[async_trait]
 impl Operations for Face {
@@ -62,19 +68,54 @@ impl Face {
             )]));
         }
         let place = At("name").places(&self.api, &sent.name).await?;
-        let page = page::<Service, _>(
-            &self.api,
-            &place,
-            sent.page_size,
-            &sent.page_token,
-            |stored| Some(operation::of_service(&stored.value)),
-        )
-        .await?;
+        let limit = page_size(sent.page_size)?;
+        let (mut kind, mut from) = match sent.page_token.split_once('.') {
+            None if sent.page_token.is_empty() => (0, None),
+            Some((kind, rest)) if KINDS.contains(&kind) => {
+                let kind = KINDS.iter().position(|known| *known == kind);
+                (kind.unwrap_or_default(), Token::decode(rest)?)
+            }
+            _ => return Err(Token::wrong()),
+        };
+        let mut operations = Vec::new();
+        // One kind after the other, until the page is full.
+        while kind < KINDS.len() && operations.len() < limit {
+            let left = limit - operations.len();
+            let page = match kind {
+                0 => self.of::<Service>(&place, left, from.take()).await?,
+                1 => self.of::<Job>(&place, left, from.take()).await?,
+                2 => self.of::<WorkerPool>(&place, left, from.take()).await?,
+                _ => self.of::<Execution>(&place, left, from.take()).await?,
+            };
+            operations.extend(page.items);
+            from = page.next;
+            if from.is_none() {
+                kind += 1;
+            }
+        }
+        let next = KINDS.get(kind).map(|kind| {
+            let rest = from.as_ref().map(Token::encode).unwrap_or_default();
+            format!("{kind}.{rest}")
+        });
         Ok(ListOperationsResponse {
-            next_page_token: next(&page),
-            operations: page.items,
+            next_page_token: next.unwrap_or_default(),
+            operations,
             ..ListOperationsResponse::default()
         })
+    }
+
+    /// The operations of resources of one kind.
+    async fn of<T: Subject>(
+        &self,
+        place: &Here,
+        limit: usize,
+        from: Option<Token>,
+    ) -> Result<Listing<Operation>, Status> {
+        let write = |stored| Some(operation::of(&stored));
+        let Here { project, .. } = place;
+        self.api
+            .page::<T, _>(project, place.region(), limit, from, write)
+            .await
     }
 
     /// An operation when it is done, or as it is when the time is over.

@@ -1,13 +1,47 @@
 //! IAM policies (`google.iam.v1`), wire and model, both directions.
 
 use lauf_model::{Binding, Policy, Status, Violation};
-use lauf_store::Version;
+use lauf_store::{PolicyOwner, Version};
 use lauf_wire::google::iam::v1 as wire;
 
 use super::says;
+use crate::api::Api;
+use crate::iam;
+
+/// The policy of what is at `key`, if its name could be read.
+pub(crate) async fn get<K: PolicyOwner>(
+    api: &Api,
+    key: Result<K, Status>,
+) -> Result<wire::Policy, Status> {
+    let (policy, version) = iam::get_policy(api, &key?).await?;
+    Ok(write(&policy, version))
+}
+
+/// Replaces the policy of what is at `key`.
+pub(crate) async fn set<K: PolicyOwner>(
+    api: &Api,
+    key: Result<K, Status>,
+    sent: &wire::SetIamPolicyRequest,
+) -> Result<wire::Policy, Status> {
+    let key = key?;
+    let (wanted, expected) = read(sent)?;
+    let version = iam::set_policy(api, &key, &wanted, expected).await?;
+    Ok(write(&wanted, version))
+}
+
+/// Which of the permissions asked for the caller has.
+pub(crate) fn test<K: PolicyOwner>(
+    key: Result<K, Status>,
+    sent: &wire::TestIamPermissionsRequest,
+) -> Result<wire::TestIamPermissionsResponse, Status> {
+    key?;
+    Ok(wire::TestIamPermissionsResponse {
+        permissions: iam::test_permissions(&sent.permissions)?,
+    })
+}
 
 /// Reads a policy that is to be set, and the version that it is to replace, if the client says so.
-pub(crate) fn read(sent: &wire::SetIamPolicyRequest) -> Result<(Policy, Option<Version>), Status> {
+fn read(sent: &wire::SetIamPolicyRequest) -> Result<(Policy, Option<Version>), Status> {
     let mut found = Vec::new();
     if let Some(mask) = &sent.update_mask {
         const WHOLE: [&str; 4] = ["bindings", "etag", "version", "*"];
@@ -115,7 +149,7 @@ fn is_member(member: &str) -> bool {
 }
 
 /// Writes a policy. One that was never set has version zero of the store.
-pub(crate) fn write(policy: &Policy, version: Version) -> wire::Policy {
+fn write(policy: &Policy, version: Version) -> wire::Policy {
     let bindings = policy.bindings.iter().map(|b| wire::Binding {
         role: b.role.clone(),
         members: b.members.clone(),

@@ -4,6 +4,7 @@ use lauf_model::{ConditionStatus, Revision};
 use lauf_store::Version;
 use lauf_wire::google::cloud::run::v2;
 
+use super::shared::{self, LAUNCH_STAGE};
 use super::{condition, service, time};
 
 /// Writes a revision. Its image is the one it runs, by digest, once that is known.
@@ -31,7 +32,7 @@ pub(crate) fn write(revision: &Revision, version: Version) -> v2::Revision {
         create_time: Some(time(meta.created)),
         update_time: Some(time(meta.updated)),
         delete_time: meta.deleted.map(time),
-        launch_stage: service::stage(meta.annotations.get(service::LAUNCH_STAGE)).into(),
+        launch_stage: shared::stage(meta.annotations.get(LAUNCH_STAGE)).into(),
         service: revision.service.clone(),
         conditions: status.conditions.iter().map(condition::write).collect(),
         observed_generation: meta.generation,

@@ -1,7 +1,7 @@
 //! `google.cloud.run.v2.Revisions`.
 
-use lauf_model::{Code, Revision, RevisionKey, ServiceKey, Status, Violation};
-use lauf_store::Stored;
+use lauf_model::{Code, Revision, Status, Violation, WorkerPoolRevision};
+use lauf_store::{Stored, Version};
 use lauf_wire::google::cloud::run::v2::revisions_server::Revisions;
 use lauf_wire::google::cloud::run::v2::{
     DeleteRevisionRequest, GetRevisionRequest, ListRevisionsRequest, ListRevisionsResponse,
@@ -10,15 +10,24 @@ use lauf_wire::google::cloud::run::v2::{
 use lauf_wire::google::longrunning::Operation;
 use tonic::{Request, async_trait};
 
-use super::name::At;
-use super::{Answer, Face, answer, asked, name, next, operation, page, revision};
+use super::name::{AnyRevision, At, Kind, lets_through};
+use super::{Answer, Face, answer, asked, next, operation, page, revision, worker_pool};
+
+/// A revision, of a service or of a worker pool.
+enum Found {
+    Service(Stored<Revision>),
+    WorkerPool(Stored<WorkerPoolRevision>),
+}
 
 #[async_trait]
 impl Revisions for Face {
     async fn get_revision(&self, request: Request<GetRevisionRequest>) -> Answer<WireRevision> {
         let (_, sent) = asked(request)?;
         let found = self.revision(&sent.name).await;
-        answer(found.map(|(_, found)| revision::write(&found.value, found.version)))
+        answer(found.map(|(_, found)| match found {
+            Found::Service(found) => revision::write(&found.value, found.version),
+            Found::WorkerPool(found) => worker_pool::write_revision(&found.value, found.version),
+        }))
     }
 
     async fn list_revisions(
@@ -36,32 +45,59 @@ impl Revisions for Face {
 }
 
 impl Face {
-    /// A revision, of the service that its name says.
-    async fn revision(&self, name: &str) -> Result<(RevisionKey, Stored<Revision>), Status> {
+    /// A revision, of the service or worker pool that its name says.
+    async fn revision(&self, name: &str) -> Result<(AnyRevision, Found), Status> {
         let key = At("name").revision(&self.api, name).await?;
-        let found = self.api.revision(&key).await?;
-        if found.value.service == key.service.name {
-            return Ok((key, found));
-        }
-        let name = format!("{}/revisions/{}", key.service.name, key.revision);
-        Err(Status::not_found("Revision", name))
+        let missing = |of: &str, name: &str| {
+            Err(Status::not_found(
+                "Revision",
+                format!("{of}/revisions/{name}"),
+            ))
+        };
+        let found = match &key {
+            AnyRevision::Service(key) => {
+                let found = self.api.revision(key).await?;
+                if found.value.service != key.service.name {
+                    return missing(&key.service.name, &key.revision);
+                }
+                Found::Service(found)
+            }
+            AnyRevision::WorkerPool(key) => {
+                let found = self.api.worker_pool_revision(key).await?;
+                if found.value.pool != key.pool.name {
+                    return missing(&key.pool.name, &key.revision);
+                }
+                Found::WorkerPool(found)
+            }
+        };
+        Ok((key, found))
     }
 
-    /// Of one service, or of all of them, `services/-`.
+    /// Of one service or worker pool, or of all of them, `services/-`.
     async fn revisions(&self, sent: ListRevisionsRequest) -> Result<ListRevisionsResponse, Status> {
-        let key: ServiceKey = At("parent").services(&self.api, &sent.parent).await?;
-        let page = page::<Revision, _>(
-            &self.api,
-            &key,
-            sent.page_size,
-            &sent.page_token,
-            |stored| {
-                let ours = key.name == name::ALL || stored.value.service == key.name;
-                let shown = sent.show_deleted || stored.value.meta.deleted.is_none();
-                (ours && shown).then(|| revision::write(&stored.value, stored.version))
-            },
-        )
-        .await?;
+        let form = "locations/REGION/services/SERVICE";
+        let (place, of) = At("parent").parent(&self.api, &sent.parent, form).await?;
+        let (size, token) = (sent.page_size, sent.page_token.as_str());
+        let page = match of {
+            Kind::Service(service) => {
+                page::<Revision, _>(&self.api, &place, size, token, |stored| {
+                    let ours = lets_through(service, &stored.value.service);
+                    let shown = sent.show_deleted || stored.value.meta.deleted.is_none();
+                    (ours && shown).then(|| revision::write(&stored.value, stored.version))
+                })
+                .await?
+            }
+            Kind::WorkerPool(pool) => {
+                page::<WorkerPoolRevision, _>(&self.api, &place, size, token, |stored| {
+                    let ours = lets_through(pool, &stored.value.pool);
+                    let shown = sent.show_deleted || stored.value.meta.deleted.is_none();
+                    let write = || worker_pool::write_revision(&stored.value, stored.version);
+                    (ours && shown).then(write)
+                })
+                .await?
+            }
+            _ => return Err(At("parent").wrong(&sent.parent, form)),
+        };
         Ok(ListRevisionsResponse {
             next_page_token: next(&page),
             revisions: page.items,
@@ -70,29 +106,45 @@ impl Face {
 
     async fn delete_revision(&self, sent: DeleteRevisionRequest) -> Result<Operation, Status> {
         let (key, found) = self.revision(&sent.name).await?;
-        if !sent.etag.is_empty() {
-            let expected = crate::etag::version(&sent.etag).ok_or_else(|| {
-                Status::invalid(vec![Violation::new(
-                    "etag",
-                    format!("'{}' is not one that a read gave.", sent.etag),
-                )])
-            })?;
-            if expected != found.version {
-                return Err(Status::new(
-                    Code::Aborted,
-                    format!(
-                        "Revision '{}' was changed since it was read. Read it again.",
-                        key.revision
-                    ),
-                ));
+        let version = match &found {
+            Found::Service(found) => found.version,
+            Found::WorkerPool(found) => found.version,
+        };
+        check_etag(&sent, version)?;
+        let only_check = sent.validate_only;
+        let gone = match key {
+            AnyRevision::Service(key) => {
+                operation::deleted(&self.api.delete_revision(&key, only_check).await?)
             }
-        }
-        let gone = self.api.delete_revision(&key, sent.validate_only).await?;
-        let operation = operation::of_revision(&gone);
-        Ok(if sent.validate_only {
-            operation::succeeded(operation)
-        } else {
-            operation
-        })
+            AnyRevision::WorkerPool(key) => operation::deleted(
+                &self
+                    .api
+                    .delete_worker_pool_revision(&key, only_check)
+                    .await?,
+            ),
+        };
+        Ok(operation::checked(gone, only_check))
     }
+}
+
+fn check_etag(sent: &DeleteRevisionRequest, version: Version) -> Result<(), Status> {
+    if sent.etag.is_empty() {
+        return Ok(());
+    }
+    let expected = crate::etag::version(&sent.etag).ok_or_else(|| {
+        Status::invalid(vec![Violation::new(
+            "etag",
+            format!("'{}' is not one that a read gave.", sent.etag),
+        )])
+    })?;
+    if expected == version {
+        return Ok(());
+    }
+    Err(Status::new(
+        Code::Aborted,
+        format!(
+            "Revision '{}' was changed since it was read. Read it again.",
+            sent.name
+        ),
+    ))
 }

@@ -1,10 +1,7 @@
 //! Services, v2 and model. A request is turned into v1's form and read there, so that defaults,
 //! refusals and spellings are the same in both versions; only the words of the errors differ.
 
-use lauf_model::{
-    ConditionStatus, Probe as ModelProbe, RevisionSpec, RevisionTemplate, Service, ServiceSpec,
-    TrafficStatus, Violation,
-};
+use lauf_model::{RevisionSpec, RevisionTemplate, Service, ServiceSpec, TrafficStatus, Violation};
 use lauf_wire::Duration;
 use lauf_wire::google::api::LaunchStage;
 use lauf_wire::google::cloud::run::v2::{
@@ -13,23 +10,16 @@ use lauf_wire::google::cloud::run::v2::{
 };
 
 use super::container::{number, shown};
+use super::shared::{self, EXECUTION, LAUNCH_STAGE, counted, keep_system, known, user_only, users};
 use super::{condition, container, says, time};
 use crate::refuse;
 use crate::services::Desired;
 use crate::v1::annotations as key;
+use crate::v1::container::Role;
 use crate::v1::types::Map;
 use crate::v1::{service as v1_service, types as v1};
 
-pub(crate) const LAUNCH_STAGE: &str = "run.googleapis.com/launch-stage";
 const AUTOMATIC: &str = "automatic";
-const EXECUTION: &str = "run.googleapis.com/execution-environment";
-/// The keys of labels and annotations that are the system's: v2 neither shows nor takes them.
-const SYSTEM: [&str; 4] = [
-    "run.googleapis.com/",
-    "cloud.googleapis.com/",
-    "serving.knative.dev/",
-    "autoscaling.knative.dev/",
-];
 
 /// Reads what a client wants of the service `name`; `old` is the one that it takes the place of.
 /// Every violation is added to `found`.
@@ -44,7 +34,8 @@ pub(crate) fn read(
     user_only("annotations", &sent.annotations, found);
     let mut annotations = sent.annotations.clone();
     let sent_stage = known::<LaunchStage>("launch_stage", sent.launch_stage, found);
-    annotations.extend(stage_note(sent_stage, old));
+    let old_notes = old.map(|old| &old.meta.annotations);
+    annotations.extend(shared::stage_note(sent_stage, old_notes));
     let ingress = known::<Ingress>("ingress", sent.ingress, found);
     let mut note = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|v| !v.is_empty()) {
@@ -141,16 +132,9 @@ pub(crate) fn read(
 
 /// What v2 has no words for stays as v1 has it.
 fn keep(old: &Service, desired: &mut Desired) {
-    let system_too = |old: &Map, new: &mut Map, fields: &[&str]| {
-        for (key, value) in old {
-            if is_system(key) && !fields.contains(&key.as_str()) {
-                new.insert(key.clone(), value.clone());
-            }
-        }
-    };
-    system_too(&old.meta.labels, &mut desired.labels, &[]);
+    keep_system(&old.meta.labels, &mut desired.labels, &[]);
     let fields = [LAUNCH_STAGE];
-    system_too(&old.meta.annotations, &mut desired.annotations, &fields);
+    keep_system(&old.meta.annotations, &mut desired.annotations, &fields);
     // Which kind of scaling was named is v2's to say too.
     let mode = desired.as_sent.remove(key::SCALING_MODE);
     desired.as_sent.clone_from(&old.meta.as_sent);
@@ -160,31 +144,14 @@ fn keep(old: &Service, desired: &mut Desired) {
             .as_sent
             .extend(mode.map(|mode| (key::SCALING_MODE.to_owned(), mode)));
     }
-    let was = &old.spec.template;
-    let template = &mut desired.spec.template;
-    system_too(&was.labels, &mut template.labels, &[]);
-    let fields = [EXECUTION];
-    system_too(&was.annotations, &mut template.annotations, &fields);
-    let limits = [key::CPU_LIMIT, key::MEMORY_LIMIT];
-    for (key, value) in &was.as_sent {
-        if !limits.contains(&key.as_str()) {
-            template.as_sent.insert(key.clone(), value.clone());
-        }
-    }
-    let spec = &mut template.spec;
-    spec.initial_instances = was.spec.initial_instances;
-    spec.targets = was.spec.targets;
-    spec.knative.clone_from(&was.spec.knative);
-    let was = &was.spec.container;
-    let container = &mut spec.container;
-    let threshold = |was: &Option<ModelProbe>, now: &mut Option<ModelProbe>| {
-        if let (Some(was), Some(now)) = (was, now) {
-            now.success_threshold = was.success_threshold;
-        }
-    };
-    threshold(&was.startup_probe, &mut container.startup_probe);
-    threshold(&was.liveness_probe, &mut container.liveness_probe);
-    threshold(&was.readiness_probe, &mut container.readiness_probe);
+    let (was, now) = (&old.spec.template, &mut desired.spec.template);
+    keep_system(&was.labels, &mut now.labels, &[]);
+    keep_system(&was.annotations, &mut now.annotations, &[EXECUTION]);
+    container::keep_spellings(&was.as_sent, &mut now.as_sent);
+    now.spec.initial_instances = was.spec.initial_instances;
+    now.spec.targets = was.spec.targets;
+    now.spec.knative.clone_from(&was.spec.knative);
+    shared::keep_container(&was.spec.container, &mut now.spec.container);
 }
 
 /// Whether automatic scaling, which there is anyway, was asked for by name.
@@ -192,24 +159,6 @@ fn is_automatic(as_sent: &Map) -> bool {
     as_sent
         .get(key::SCALING_MODE)
         .is_some_and(|m| m == AUTOMATIC)
-}
-
-fn is_system(key: &str) -> bool {
-    SYSTEM.iter().any(|prefix| key.starts_with(prefix))
-}
-
-fn user_only(at: &str, sent: &Map, found: &mut Vec<Violation>) {
-    for key in sent.keys().filter(|key| is_system(key)) {
-        found.push(Violation::new(
-            format!("{at}[{key}]"),
-            "is a key of the system's, which v2 does not take; set the field that stands for it.",
-        ));
-    }
-}
-
-fn users(all: &Map) -> Map {
-    let user = all.iter().filter(|(key, _)| !is_system(key));
-    user.map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 fn refuse_service(sent: &v2::Service, found: &mut Vec<Violation>) {
@@ -291,49 +240,6 @@ fn refuse_template(sent: &v2::RevisionTemplate, found: &mut Vec<Violation>) {
     }
 }
 
-/// An enum's value. One that is not known reads as unspecified, and is refused.
-fn known<E: TryFrom<i32> + Default>(at: &str, value: i32, found: &mut Vec<Violation>) -> E {
-    E::try_from(value).unwrap_or_else(|_| {
-        found.push(Violation::new(
-            at,
-            format!("is {value}, which is none of its values."),
-        ));
-        E::default()
-    })
-}
-
-/// The annotation that a launch stage is in v1. The spelling that was there stays while it means
-/// the same.
-fn stage_note(sent: LaunchStage, old: Option<&Service>) -> Option<(String, String)> {
-    let was = old.and_then(|old| old.meta.annotations.get(LAUNCH_STAGE));
-    let text = match was {
-        Some(text) if stage(Some(text)) == sent => text.clone(),
-        _ => match sent {
-            LaunchStage::Unspecified | LaunchStage::Ga => return None,
-            other => other.as_str_name().to_owned(),
-        },
-    };
-    Some((LAUNCH_STAGE.to_owned(), text))
-}
-
-/// The launch stage that an annotation says.
-pub(crate) fn stage(note: Option<&String>) -> LaunchStage {
-    let text = note.map(|text| text.to_ascii_uppercase());
-    text.and_then(|text| LaunchStage::from_str_name(&text))
-        .unwrap_or(LaunchStage::Ga)
-}
-
-fn counted(at: String, value: i32, found: &mut Vec<Violation>) -> Option<String> {
-    if value < 0 {
-        found.push(Violation::new(
-            at,
-            format!("is {value}; must be 0 or more."),
-        ));
-        return None;
-    }
-    Some(value.to_string())
-}
-
 fn template(
     sent: &v2::RevisionTemplate,
     old: Option<&RevisionTemplate>,
@@ -350,15 +256,9 @@ fn template(
     };
     let at = "template.execution_environment";
     let wanted = known::<Execution>(at, sent.execution_environment, found);
-    let environment = match wanted {
-        Execution::Unspecified => None,
-        Execution::Gen1 => Some("gen1".to_owned()),
-        Execution::Gen2 => Some("gen2".to_owned()),
-    };
-    // A word that v2 does not know reads as unspecified, and stays when it comes back so.
-    let was = old.and_then(|old| old.annotations.get(EXECUTION));
-    let same = was.filter(|was| execution(Some(was)) == wanted);
-    note(EXECUTION, same.cloned().or(environment));
+    let was = old.map(|old| &old.annotations);
+    let environment = shared::environment_note(wanted, was);
+    note(EXECUTION, environment.map(|(_, text)| text));
     let scaling = sent.scaling.unwrap_or_default();
     for (key, field, value) in [
         (key::MIN, "min_instance_count", scaling.min_instance_count),
@@ -388,28 +288,22 @@ fn template(
         },
         spec: v1::RevisionSpec {
             container_concurrency: number(sent.max_instance_request_concurrency),
-            timeout_seconds: sent.timeout.and_then(|timeout| seconds(timeout, found)),
+            timeout_seconds: sent
+                .timeout
+                .and_then(|timeout| shared::seconds("template.timeout", timeout, found)),
             service_account_name: sent.service_account.clone(),
             containers: sent
                 .containers
                 .iter()
                 .enumerate()
-                .map(|(i, c)| container::read(i, c, found))
+                .map(|(i, c)| {
+                    let at = format!("template.containers[{i}]");
+                    container::read(&at, Role::Ingress, c, found)
+                })
                 .collect(),
             ..v1::RevisionSpec::default()
         },
     }
-}
-
-fn seconds(timeout: Duration, found: &mut Vec<Violation>) -> Option<i64> {
-    if timeout.nanos != 0 {
-        found.push(Violation::new(
-            "template.timeout",
-            "is not a whole number of seconds, such as 300s.",
-        ));
-        return None;
-    }
-    Some(timeout.seconds)
 }
 
 fn traffic_target(
@@ -471,19 +365,11 @@ pub(crate) fn write(service: &Service) -> v2::Service {
         traffic_statuses: status.traffic.iter().map(write_traffic_status).collect(),
         urls: url.clone().into_iter().collect(),
         uri: url.unwrap_or_default(),
-        reconciling: !settled(service),
-        etag: super::etag(service),
+        reconciling: !super::settled(meta, status.observed_generation, &status.conditions),
+        etag: super::etag(meta),
         name,
         ..wanted(service, spec)
     }
-}
-
-/// Whether nothing is under way: the controllers are done with the current generation.
-pub(crate) fn settled(service: &Service) -> bool {
-    let ready = lauf_model::condition::find(&service.status.conditions, "Ready");
-    service.meta.deleted.is_none()
-        && service.status.observed_generation >= service.meta.generation
-        && ready.is_some_and(|c| c.status != ConditionStatus::Unknown)
 }
 
 /// The fields that clients may set.
@@ -515,7 +401,7 @@ fn wanted(service: &Service, spec: &ServiceSpec) -> v2::Service {
         client: meta.client.clone(),
         client_version: meta.client_version.clone(),
         ingress: ingress.into(),
-        launch_stage: stage(meta.annotations.get(LAUNCH_STAGE)).into(),
+        launch_stage: shared::stage(meta.annotations.get(LAUNCH_STAGE)).into(),
         invoker_iam_disabled: spec.invoker_iam_disabled,
         scaling: scaled.then(|| v2::ServiceScaling {
             min_instance_count: shown(Some(scaling.min_instances.into())),
@@ -545,19 +431,13 @@ pub(crate) fn write_template(
     spec: &RevisionSpec,
 ) -> v2::RevisionTemplate {
     let form = v1_service::write_revision_spec(spec, as_sent);
-    let resources = |container: &v1::Container| v2::ResourceRequirements {
-        limits: container
-            .resources
-            .limits
-            .iter()
-            .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
-            .collect(),
-        cpu_idle: spec.cpu_throttling,
-        startup_cpu_boost: spec.startup_cpu_boost,
-    };
-    let containers = form.containers.into_iter().map(|c| v2::Container {
-        resources: Some(resources(&c)),
-        ..container::write(c)
+    let containers = form.containers.into_iter().map(|form| {
+        let mut container = container::write(form);
+        if let Some(resources) = &mut container.resources {
+            resources.cpu_idle = spec.cpu_throttling;
+            resources.startup_cpu_boost = spec.startup_cpu_boost;
+        }
+        container
     });
     let scaled = spec.min_instances > 0 || spec.max_instances.is_some();
     v2::RevisionTemplate {
@@ -572,17 +452,9 @@ pub(crate) fn write_template(
             .map(|seconds| Duration { seconds, nanos: 0 }),
         service_account: form.service_account_name,
         containers: containers.collect(),
-        execution_environment: execution(annotations.get(EXECUTION)).into(),
+        execution_environment: shared::environment(annotations.get(EXECUTION)).into(),
         max_instance_request_concurrency: shown(form.container_concurrency),
         ..v2::RevisionTemplate::default()
-    }
-}
-
-fn execution(note: Option<&String>) -> Execution {
-    match note.map(String::as_str) {
-        Some("gen1") => Execution::Gen1,
-        Some("gen2") => Execution::Gen2,
-        _ => Execution::Unspecified,
     }
 }
 

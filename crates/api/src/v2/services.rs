@@ -17,12 +17,11 @@ use lauf_wire::mask;
 use tonic::{Request, async_trait};
 
 use super::name::At;
-use super::{Answer, Face, answer, asked, expected, next, operation, page, policy, service};
-use crate::iam;
+use super::{
+    Answer, Face, UPDATE_TRIES, answer, asked, expected, next, operation, page, policy, renamed,
+    service,
+};
 use crate::services::Expected;
-
-/// How often an update without an etag is tried again when others change the service too.
-const UPDATE_TRIES: usize = 5;
 
 /// The fields of a service that only the platform writes: a mask cannot name them.
 const OUTPUTS: [&str; 19] = [
@@ -79,20 +78,25 @@ impl Services for Face {
 
     async fn get_iam_policy(&self, request: Request<GetIamPolicyRequest>) -> Answer<Policy> {
         let (_, sent) = asked(request)?;
-        answer(self.policy(&sent.resource).await)
+        let key = At("resource").service(&self.api, &sent.resource).await;
+        answer(policy::get(&self.api, key).await)
     }
 
     async fn set_iam_policy(&self, request: Request<SetIamPolicyRequest>) -> Answer<Policy> {
         let (_, sent) = asked(request)?;
-        answer(self.set_policy(sent).await)
+        let key = At("resource").service(&self.api, &sent.resource).await;
+        answer(policy::set(&self.api, key, &sent).await)
     }
 
+    /// Of services that are still to be made too: gcloud asks, before it deploys a new one, whether it
+    /// may open it to all.
     async fn test_iam_permissions(
         &self,
         request: Request<TestIamPermissionsRequest>,
     ) -> Answer<TestIamPermissionsResponse> {
         let (_, sent) = asked(request)?;
-        answer(self.permissions(sent).await)
+        let key = At("resource").service(&self.api, &sent.resource).await;
+        answer(policy::test(key, &sent))
     }
 }
 
@@ -103,10 +107,7 @@ impl Face {
         sent: CreateServiceRequest,
     ) -> Result<Operation, Status> {
         let place = At("parent").place(&self.api, &sent.parent).await?;
-        let key = ServiceKey {
-            name: sent.service_id,
-            ..place
-        };
+        let key = ServiceKey::beside(&place, sent.service_id);
         let mut found = Vec::new();
         if key.name.is_empty() {
             found.push(Violation::new(
@@ -120,15 +121,9 @@ impl Face {
             .api
             .create_service(caller, &key, desired, found, sent.validate_only)
             .await
-            .map_err(|mut status| {
-                for violation in &mut status.violations {
-                    if violation.field == "metadata.name" {
-                        "service_id".clone_into(&mut violation.field);
-                    }
-                }
-                status
-            })?;
-        Ok(written(&made.value, sent.validate_only))
+            .map_err(|status| renamed(status, "service_id"))?;
+        let made = operation::of(&made);
+        Ok(operation::checked(made, sent.validate_only))
     }
 
     async fn get(&self, name: &str) -> Result<WireService, Status> {
@@ -177,7 +172,7 @@ impl Face {
                         .api
                         .create_service(caller, &key, desired, found, only_check)
                         .await?;
-                    return Ok(written(&made.value, only_check));
+                    return Ok(operation::checked(operation::of(&made), only_check));
                 }
                 Err(status) => return Err(status),
             };
@@ -189,7 +184,7 @@ impl Face {
                     generation: Some(old.meta.generation),
                 }
             } else {
-                expected(&self.api, &key, &sent.etag).await?
+                expected(&sent.etag, &old.meta)?
             };
             let settable = |field: &str| !OUTPUTS.contains(&field);
             let whole = mask::update(mask, &sent, || service::write(&old), settable)?;
@@ -203,7 +198,7 @@ impl Face {
                     if status.code == Code::Aborted
                         && sent.etag.is_empty()
                         && tries < UPDATE_TRIES => {}
-                made => return Ok(written(&made?.value, only_check)),
+                made => return Ok(operation::checked(operation::of(&made?), only_check)),
             }
         }
     }
@@ -214,44 +209,13 @@ impl Face {
         sent: DeleteServiceRequest,
     ) -> Result<Operation, Status> {
         let key = At("name").service(&self.api, &sent.name).await?;
-        let expected = expected(&self.api, &key, &sent.etag).await?;
+        let meta = self.api.service(&key).await?.value.meta;
+        let expected = expected(&sent.etag, &meta)?;
         let gone = self
             .api
             .delete_service(caller, &key, expected, sent.validate_only)
             .await?;
-        Ok(written(&gone.value, sent.validate_only))
-    }
-
-    async fn policy(&self, resource: &str) -> Result<Policy, Status> {
-        let key = At("resource").service(&self.api, resource).await?;
-        let (policy, version) = iam::get_policy(&self.api, &key).await?;
-        Ok(policy::write(&policy, version))
-    }
-
-    async fn set_policy(&self, sent: SetIamPolicyRequest) -> Result<Policy, Status> {
-        let key = At("resource").service(&self.api, &sent.resource).await?;
-        let (wanted, expected) = policy::read(&sent)?;
-        let version = iam::set_policy(&self.api, &key, &wanted, expected).await?;
-        Ok(policy::write(&wanted, version))
-    }
-
-    /// Of services that are still to be made too: gcloud asks, before it deploys a new one, whether it
-    /// may open it to all.
-    async fn permissions(
-        &self,
-        sent: TestIamPermissionsRequest,
-    ) -> Result<TestIamPermissionsResponse, Status> {
-        At("resource").service(&self.api, &sent.resource).await?;
-        Ok(TestIamPermissionsResponse {
-            permissions: iam::test_permissions(&sent.permissions)?,
-        })
-    }
-}
-
-fn written(service: &Service, only_check: bool) -> Operation {
-    if only_check {
-        operation::checked(service)
-    } else {
-        operation::of_service(service)
+        let gone = operation::deleted(&gone);
+        Ok(operation::checked(gone, sent.validate_only))
     }
 }

@@ -30,6 +30,16 @@ Examples:
 pub(crate) struct LogsArgs {
     /// The service's name
     name: String,
+    /// Only of this revision
+    #[arg(long, value_name = "NAME")]
+    revision: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+// How much of a log is shown, and how. (No doc comment: clap would print it as the command's own.)
+#[derive(Debug, Args)]
+pub(crate) struct How {
     /// Go on printing what is written
     #[arg(long, short)]
     follow: bool,
@@ -39,9 +49,6 @@ pub(crate) struct LogsArgs {
     /// Only this bad or worse: DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT, EMERGENCY
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     severity: Option<String>,
-    /// Only of this revision
-    #[arg(long, value_name = "NAME")]
-    revision: Option<String>,
 }
 
 fn severity(text: &str) -> Result<String, String> {
@@ -68,19 +75,24 @@ fn severity(text: &str) -> Result<String, String> {
 pub(crate) async fn run(api: &Api, out: &Out, args: &LogsArgs) -> Result<()> {
     // A name that does not exist has no log either, and an empty screen would not say why.
     service::read(api, &args.name).await?;
-    let filter = filter(
-        api,
-        &args.name,
-        args.revision.as_deref(),
-        args.severity.as_deref(),
-    );
+    let filter = filter(api, &args.name, args.revision.as_deref(), None);
+    show(api, out, &filter, &args.how).await
+}
+
+/// Shows the entries that match, and goes on with those that come if asked to.
+pub(crate) async fn show(api: &Api, out: &Out, filter: &str, how: &How) -> Result<()> {
+    let severity = how.severity.as_ref();
+    let filter = match severity {
+        Some(severity) => format!("{filter} AND severity >= {severity}"),
+        None => filter.to_owned(),
+    };
     // Following begins before the past is read, so that nothing falls between.
-    let tail = if args.follow {
+    let tail = if how.follow {
         Some(tail(api, &filter).await?)
     } else {
         None
     };
-    let entries = last(api, &filter, args.limit).await?;
+    let entries = last(api, &filter, how.limit).await?;
     let coloured = out.tint("x", super::output::Tint::Dim) != "x";
     let Some(mut tail) = tail else {
         if out.structured(&Value::from(entries.clone()))? {
@@ -131,7 +143,8 @@ pub(crate) fn filter(
     terms.join(" AND ")
 }
 
-fn quoted(text: &str) -> String {
+/// A text in a filter.
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -162,12 +175,13 @@ pub(crate) async fn last(api: &Api, filter: &str, limit: usize) -> Result<Vec<Va
 }
 
 /// Entries as they are written.
-struct Tail {
+pub(crate) struct Tail {
     reply: reqwest::Response,
     buffer: Vec<u8>,
 }
 
-async fn tail(api: &Api, filter: &str) -> Result<Tail> {
+/// Entries that match, from now on.
+pub(crate) async fn tail(api: &Api, filter: &str) -> Result<Tail> {
     let path = ["lauf", "v1", "logs:tail"];
     let query = [("filter", filter)];
     let reply = api.open(
@@ -184,7 +198,8 @@ async fn tail(api: &Api, filter: &str) -> Result<Tail> {
 }
 
 impl Tail {
-    async fn next(&mut self) -> Result<Option<Value>> {
+    /// The next entry; `None` when the server ends the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
@@ -228,7 +243,7 @@ pub(crate) fn line(entry: &Value, coloured: bool) -> String {
         "" | "DEFAULT" => "",
         other => other,
     };
-    let revision = text(entry, "/resource/labels/revision_name");
+    let revision = source(entry);
     let said = said(entry);
     if !coloured {
         let line = format!("{time} {word:<8} {revision}  {said}");
@@ -241,6 +256,18 @@ pub(crate) fn line(entry: &Value, coloured: bool) -> String {
         _ => "0",
     };
     format!("\u{1b}[2m{time} {word:<8} {revision}\u{1b}[0m  \u{1b}[{colour}m{said}\u{1b}[0m")
+}
+
+/// What wrote an entry: a revision, or a task of an execution.
+fn source(entry: &Value) -> String {
+    let label = |name: &str| entry["labels"][name].as_str();
+    match (
+        label("run.googleapis.com/execution_name"),
+        label("run.googleapis.com/task_index"),
+    ) {
+        (Some(execution), Some(index)) => format!("{execution}/{index}"),
+        _ => text(entry, "/resource/labels/revision_name").to_owned(),
+    }
 }
 
 /// What an entry says: its text, its message, or the request it is about. Characters that would

@@ -16,6 +16,7 @@ mod describe;
 mod gcloud;
 mod http;
 mod image;
+mod jobs;
 mod list;
 mod logs;
 mod open;
@@ -114,6 +115,9 @@ pub(crate) enum Command {
     Open(open::OpenArgs),
     /// Print a service's address
     Url(open::UrlArgs),
+    /// Make, run and look at jobs
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     /// Make, import, list and delete images
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -174,6 +178,7 @@ async fn with_server(api: &Api, out: &Out, command: Command) -> Result<()> {
         Command::Delete(args) => delete::run(api, out, &args).await,
         Command::Open(args) => open::run(api, out, &args).await,
         Command::Url(args) => open::url(api, out, &args).await,
+        Command::Jobs(command) => jobs::run(api, out, command).await,
         Command::Image(command) => image::run(api, out, command).await,
         // They need no server and were run before.
         Command::Token(_) | Command::Gcloud(_) | Command::Completion(_) | Command::Simulate(_) => {

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use lauf_image::{Digest, GarbagePolicy, Images, Reference};
-use lauf_model::Revision;
-use lauf_store::{ListQuery, Resource as _, ResourceError, Store, Stored};
+use lauf_model::{Execution, Revision, WorkerPoolRevision};
+use lauf_store::{ListQuery, Resource, ResourceError, Store, Stored};
 use tokio::task::JoinHandle;
 
 /// Often enough for a disk that fills in days; a collection reads every manifest.
@@ -35,17 +35,28 @@ pub(crate) fn collect(images: Images, store: Store) -> JoinHandle<()> {
     })
 }
 
-/// The images of all revisions there are.
+/// The images of all revisions and executions there are.
 async fn needed(store: &Store) -> Result<HashSet<Digest>, ResourceError> {
     let mut keep = HashSet::new();
-    let mut walk = store.walk(ListQuery::all(Revision::KIND));
+    each::<Revision>(store, &mut keep, |r| &r.status.image_digest).await?;
+    each::<WorkerPoolRevision>(store, &mut keep, |r| &r.status.image_digest).await?;
+    each::<Execution>(store, &mut keep, |e| &e.status.image_digest).await?;
+    Ok(keep)
+}
+
+async fn each<T: Resource>(
+    store: &Store,
+    keep: &mut HashSet<Digest>,
+    image: impl Fn(&T) -> &str,
+) -> Result<(), ResourceError> {
+    let mut walk = store.walk(ListQuery::all(T::KIND));
     while let Some(object) = walk.next().await? {
         // Without knowing its image nothing may be thrown away.
-        let revision = Stored::<Revision>::read(&object)?.value;
-        let image = revision.status.image_digest.parse::<Reference>().ok();
+        let stored = Stored::<T>::read(&object)?.value;
+        let image = image(&stored).parse::<Reference>().ok();
         keep.extend(image.and_then(|image| image.digest));
     }
-    Ok(keep)
+    Ok(())
 }
 
 #[cfg(test)]

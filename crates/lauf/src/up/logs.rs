@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 use lauf_api::{LogPage, LogQuery, LogStream, Logs};
-use lauf_engine::{Exit, ExitReason, InstanceLog, InstanceSpec, LocalEngine};
+use lauf_engine::{Exit, ExitReason, InstanceLog, InstanceSpec, LocalEngine, Owner};
 use lauf_gateway::{FleetEvent, FleetEvents};
-use lauf_model::{Clock, Code, RevisionKey, Status};
+use lauf_model::{Clock, Code, RevisionKey, Status, WorkerPoolRevisionKey};
 use lauf_observe::{
     Filter, LogEntry, LogError, LogSink, LogStore, Order, Payload, Query, Resource, Severity,
     TailEvent, parse_container_line,
@@ -34,19 +34,73 @@ const STARTED_IN: &str = "lauf.dev/started-in";
 /// The resource that entries about a revision belong to.
 pub(super) fn resource(revision: &RevisionKey) -> Resource {
     let service = &revision.service;
-    let labels = [
-        ("project_id", &service.project),
-        ("location", &service.region),
-        ("service_name", &service.name),
-        ("revision_name", &revision.revision),
-        ("configuration_name", &service.name),
-    ];
+    make_resource(
+        "cloud_run_revision",
+        &[
+            ("project_id", &service.project),
+            ("location", &service.region),
+            ("service_name", &service.name),
+            ("revision_name", &revision.revision),
+            ("configuration_name", &service.name),
+        ],
+    )
+}
+
+fn make_resource(kind: &str, labels: &[(&str, &String)]) -> Resource {
     Resource {
-        kind: "cloud_run_revision".into(),
+        kind: kind.to_owned(),
         labels: labels
-            .map(|(name, value)| (name.to_owned(), value.clone()))
-            .into(),
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).clone()))
+            .collect(),
     }
+}
+
+/// The resource that entries about an instance belong to.
+fn resource_of(owner: &Owner) -> Resource {
+    match owner {
+        Owner::Revision(revision) => resource(revision),
+        Owner::Task(task) => make_resource(
+            "cloud_run_job",
+            &[
+                ("project_id", &task.execution.project),
+                ("location", &task.execution.region),
+                ("job_name", &task.job),
+            ],
+        ),
+        Owner::WorkerPool(WorkerPoolRevisionKey { pool, revision }) => make_resource(
+            "cloud_run_worker_pool",
+            &[
+                ("project_id", &pool.project),
+                ("location", &pool.region),
+                ("worker_pool_name", &pool.name),
+                ("revision_name", revision),
+            ],
+        ),
+    }
+}
+
+fn project_of(owner: &Owner) -> &str {
+    match owner {
+        Owner::Revision(revision) => &revision.service.project,
+        Owner::Task(task) => &task.execution.project,
+        Owner::WorkerPool(revision) => &revision.pool.project,
+    }
+}
+
+/// An entry about an instance, with the labels that tell it from others of its resource.
+fn entry_of(owner: &Owner, instance: &str, log: &str, at: Timestamp, text: String) -> LogEntry {
+    let name = log_name(project_of(owner), log);
+    let mut entry = LogEntry::new(name, resource_of(owner), at, Payload::Text(text));
+    let mut label = |name: &str, value: String| entry.labels.insert(name.to_owned(), value);
+    label("instanceId", instance.to_owned());
+    if let Owner::Task(task) = owner {
+        let execution = task.execution.name.clone();
+        label("run.googleapis.com/execution_name", execution);
+        label("run.googleapis.com/task_index", task.index.to_string());
+        label("run.googleapis.com/task_attempt", task.attempt.to_string());
+    }
+    entry
 }
 
 /// The full name of a log of a project: `projects/P/logs/run.googleapis.com%2FNAME`.
@@ -58,13 +112,13 @@ pub(super) fn log_name(project: &str, name: &str) -> String {
 pub(crate) struct Journal {
     sink: LogSink,
     clock: Arc<dyn Clock>,
-    revisions: Mutex<Remembered>,
+    owners: Mutex<Remembered>,
     more: Notify,
 }
 
 #[derive(Default)]
 struct Remembered {
-    by_instance: HashMap<String, Arc<RevisionKey>>,
+    by_instance: HashMap<String, Arc<Owner>>,
     order: VecDeque<String>,
 }
 
@@ -73,41 +127,24 @@ impl Journal {
         Self {
             sink,
             clock,
-            revisions: Mutex::default(),
+            owners: Mutex::default(),
             more: Notify::new(),
         }
     }
 
-    fn revision(&self, instance: &str) -> Option<Arc<RevisionKey>> {
-        let remembered = self
-            .revisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    fn owner(&self, instance: &str) -> Option<Arc<Owner>> {
+        let remembered = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.by_instance.get(instance).cloned()
     }
 
-    fn platform(&self, revision: &RevisionKey, instance: &str, severity: Severity, text: String) {
-        self.sink
-            .push(self.entry(revision, instance, severity, text));
+    fn platform(&self, owner: &Owner, instance: &str, severity: Severity, text: String) {
+        self.sink.push(self.entry(owner, instance, severity, text));
     }
 
-    fn entry(
-        &self,
-        revision: &RevisionKey,
-        instance: &str,
-        severity: Severity,
-        text: String,
-    ) -> LogEntry {
-        let mut entry = LogEntry::new(
-            log_name(&revision.service.project, "varlog%2Fsystem"),
-            resource(revision),
-            self.clock.now(),
-            Payload::Text(text),
-        );
+    fn entry(&self, owner: &Owner, instance: &str, severity: Severity, text: String) -> LogEntry {
+        let now = self.clock.now();
+        let mut entry = entry_of(owner, instance, "varlog%2Fsystem", now, text);
         entry.severity = severity;
-        entry
-            .labels
-            .insert("instanceId".into(), instance.to_owned());
         entry
     }
 
@@ -127,17 +164,11 @@ impl Journal {
                 return;
             }
         };
-        let Some(revision) = self.revision(&line.instance) else {
+        let Some(owner) = self.owner(&line.instance) else {
             tracing::warn!(instance = %line.instance, "output of an instance that nobody knows");
             return;
         };
-        let mut entry = LogEntry::new(
-            log_name(&revision.service.project, name),
-            resource(&revision),
-            received,
-            Payload::Text(String::new()),
-        );
-        entry.labels.insert("instanceId".into(), line.instance);
+        let mut entry = entry_of(&owner, &line.instance, name, received, String::new());
         parse_container_line(&line.bytes, received).fill(&mut entry);
         self.sink.push(entry);
     }
@@ -145,14 +176,11 @@ impl Journal {
 
 impl InstanceLog for Journal {
     fn starting(&self, spec: &InstanceSpec) {
-        let mut remembered = self
-            .revisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         let id = spec.id.0.clone();
         let known = remembered
             .by_instance
-            .insert(id.clone(), Arc::new(spec.revision.clone()));
+            .insert(id.clone(), Arc::new(spec.owner.clone()));
         if known.is_none() {
             remembered.order.push_back(id);
         }
@@ -169,7 +197,7 @@ impl InstanceLog for Journal {
         } else {
             Severity::Info
         };
-        self.platform(&spec.revision, &spec.id.0, severity, text.to_owned());
+        self.platform(&spec.owner, &spec.id.0, severity, text.to_owned());
     }
 
     fn spool_advanced(&self) {
@@ -188,8 +216,8 @@ impl FleetEvents for Journal {
                     instance.phases.sandbox.as_millis(),
                     instance.phases.boot.as_millis(),
                 );
-                let (revision, id) = (&instance.spec.revision, &instance.id().0);
-                let mut entry = self.entry(revision, id, Severity::Info, text);
+                let (owner, id) = (&instance.spec.owner, &instance.id().0);
+                let mut entry = self.entry(owner, id, Severity::Info, text);
                 // For programs; `lauf simulate` learns from it.
                 let took = format!("{:.6}s", took.as_secs_f64());
                 entry.labels.insert(STARTED_IN.into(), took);
@@ -200,12 +228,13 @@ impl FleetEvents for Journal {
                 id,
                 error,
             } => {
-                self.platform(&revision, &id.0, Severity::Error, error.to_string());
+                let owner = Owner::Revision((*revision).clone());
+                self.platform(&owner, &id.0, Severity::Error, error.to_string());
             }
             FleetEvent::Exited { instance, exit } => {
                 let lived = self.clock.now().duration_since(instance.started);
                 if let Some((severity, text)) = exit_text(&exit, lived) {
-                    self.platform(&instance.spec.revision, &instance.id().0, severity, text);
+                    self.platform(&instance.spec.owner, &instance.id().0, severity, text);
                 }
             }
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use lauf_engine::{Engine as _, LocalConfig, LocalEngine};
+use lauf_engine::{Engine as _, InstanceState, LocalConfig, LocalEngine};
 use lauf_gateway::{CertAuthority, Gateway, GatewayConfig, Listening, Network};
 use lauf_iam::Iam;
 use lauf_image::{Images, ImagesConfig};
@@ -104,7 +104,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     serve_names(&gateways, &settings.domain).await;
     host_ports::open(&gateways, &settings.egress_host_ports).await;
 
-    let live = Arc::new(record::LiveFleet::default());
+    let underway = lauf_control::Underway::default();
+    let live = Arc::new(record::LiveFleet::new(underway.clone()));
     let api = lauf_api::router(
         api_config(&settings, &site, &certs),
         lauf_api::Deps {
@@ -147,11 +148,18 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         },
     )?;
     live.connect(gateway.fleet());
-    let adopted = running.len();
-    gateway.fleet().adopt(running);
+    let adopted = running
+        .iter()
+        .filter(|i| !matches!(*i.state.borrow(), InstanceState::Exited(_)))
+        .count();
+    gateway.fleet().adopt(running.clone());
     let controllers = lauf_control::start(lauf_control::Deps {
         store: store.clone(),
         images: Arc::new(engine.clone()),
+        engine: Arc::new(engine.clone()),
+        running,
+        jobs: settings.jobs,
+        underway,
         fleet: gateway.fleet(),
         routes: gateway.routes().clone(),
         iam: Arc::clone(&iam),

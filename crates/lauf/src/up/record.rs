@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use http::Version;
 use lauf_api::{Live, LiveCounts};
+use lauf_control::Underway;
 use lauf_gateway::{Fleet, Outcome, RequestRecord, RequestSink};
 use lauf_model::ServiceKey;
 use lauf_observe::{HttpRequest, LogEntry, LogSink, Payload, Resource, Severity};
@@ -92,21 +93,30 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// Counts of running instances. Empty until the gateway is there.
-#[derive(Default)]
-pub(crate) struct LiveFleet(OnceLock<Fleet>);
+/// Counts of what runs. Those of services are empty until the gateway is there.
+pub(crate) struct LiveFleet {
+    fleet: OnceLock<Fleet>,
+    executions: Underway,
+}
 
 impl LiveFleet {
+    pub(crate) fn new(executions: Underway) -> Self {
+        Self {
+            fleet: OnceLock::new(),
+            executions,
+        }
+    }
+
     pub(crate) fn connect(&self, fleet: Fleet) {
         // Connected once, at the start.
-        let _ = self.0.set(fleet);
+        let _ = self.fleet.set(fleet);
     }
 }
 
 impl Live for LiveFleet {
     fn instances(&self, service: &ServiceKey) -> LiveCounts {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.0.get().map_or_else(LiveCounts::default, |fleet| {
+        self.fleet.get().map_or_else(LiveCounts::default, |fleet| {
             let counts = fleet.service(service);
             LiveCounts {
                 starting: count(counts.starting),
@@ -114,5 +124,9 @@ impl Live for LiveFleet {
                 in_flight: count(counts.in_flight),
             }
         })
+    }
+
+    fn executions(&self) -> usize {
+        self.executions.count()
     }
 }

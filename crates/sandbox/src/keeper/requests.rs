@@ -173,11 +173,11 @@ impl Keeper {
             let seq = *seq;
             let Some(serial) = rest.pop_front() else {
                 connection.listing = None;
-                self.done(seq, Ok(()));
                 let exits: Vec<Exited> = self.exits.iter().cloned().collect();
                 for exit in exits {
                     self.say(&Reply::Exited(exit), Vec::new());
                 }
+                self.done(seq, Ok(()));
                 return;
             };
             let Some(Item {

@@ -177,7 +177,7 @@ pub(crate) struct DeployArgs {
 }
 
 /// Manual scaling: `Some` of a number of instances, or none.
-pub(super) type Manual = Option<u32>;
+pub(crate) type Manual = Option<u32>;
 
 fn scaling(text: &str) -> Result<Manual, String> {
     match text {
@@ -191,34 +191,34 @@ fn scaling(text: &str) -> Result<Manual, String> {
 
 /// What `lauf deploy` shall change; `None` and empty leave things as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) image: Option<String>,
-    pub(super) clear_env: bool,
-    pub(super) set_env: Vec<(String, String)>,
-    pub(super) remove_env: Vec<String>,
-    pub(super) command: Option<Vec<String>>,
-    pub(super) args: Option<Vec<String>>,
-    pub(super) working_dir: Option<String>,
-    pub(super) port: Option<u16>,
-    pub(super) http2: Option<bool>,
-    pub(super) cpu: Option<String>,
-    pub(super) memory: Option<String>,
-    pub(super) cpu_boost: Option<bool>,
-    pub(super) concurrency: Option<u32>,
-    pub(super) timeout_seconds: Option<u64>,
-    pub(super) min_instances: Option<u32>,
-    pub(super) max_instances: Option<u32>,
-    pub(super) service_min: Option<u32>,
-    pub(super) service_max: Option<u32>,
-    pub(super) scaling: Option<Manual>,
-    pub(super) cpu_target: Option<String>,
-    pub(super) concurrency_target: Option<String>,
-    pub(super) service_account: Option<String>,
-    pub(super) set_labels: Vec<(String, String)>,
-    pub(super) remove_labels: Vec<String>,
-    pub(super) description: Option<String>,
-    pub(super) no_traffic: bool,
-    pub(super) tag: Option<String>,
+pub(crate) struct Change {
+    pub(crate) image: Option<String>,
+    pub(crate) clear_env: bool,
+    pub(crate) set_env: Vec<(String, String)>,
+    pub(crate) remove_env: Vec<String>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) args: Option<Vec<String>>,
+    pub(crate) working_dir: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) http2: Option<bool>,
+    pub(crate) cpu: Option<String>,
+    pub(crate) memory: Option<String>,
+    pub(crate) cpu_boost: Option<bool>,
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) timeout_seconds: Option<u64>,
+    pub(crate) min_instances: Option<u32>,
+    pub(crate) max_instances: Option<u32>,
+    pub(crate) service_min: Option<u32>,
+    pub(crate) service_max: Option<u32>,
+    pub(crate) scaling: Option<Manual>,
+    pub(crate) cpu_target: Option<String>,
+    pub(crate) concurrency_target: Option<String>,
+    pub(crate) service_account: Option<String>,
+    pub(crate) set_labels: Vec<(String, String)>,
+    pub(crate) remove_labels: Vec<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) no_traffic: bool,
+    pub(crate) tag: Option<String>,
 }
 
 impl DeployArgs {
@@ -253,7 +253,11 @@ impl DeployArgs {
             memory: self.memory.clone(),
             cpu_boost: either(self.cpu_boost, self.no_cpu_boost),
             concurrency: self.concurrency,
-            timeout_seconds: self.timeout.as_deref().map(seconds).transpose()?,
+            timeout_seconds: self
+                .timeout
+                .as_deref()
+                .map(|text| seconds("--timeout", text))
+                .transpose()?,
             min_instances: self.min_instances,
             max_instances: self.max_instances,
             service_min: self.min,
@@ -276,8 +280,8 @@ fn either(yes: bool, no: bool) -> Option<bool> {
     (yes || no).then_some(yes)
 }
 
-/// Reads `300`, `300s`, `5m` or `1h`.
-fn seconds(text: &str) -> Result<u64> {
+/// Reads `300`, `300s`, `5m` or `1h` of an option.
+pub(crate) fn seconds(option: &str, text: &str) -> Result<u64> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((i, 's')) => (&text[..i], 1),
         Some((i, 'm')) => (&text[..i], 60),
@@ -286,7 +290,7 @@ fn seconds(text: &str) -> Result<u64> {
     };
     match number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)) {
         Some(seconds) => Ok(seconds),
-        None => bail!("--timeout takes a duration such as 30s or 5m, not '{text}'."),
+        None => bail!("{option} takes a duration such as 30s or 5m, not '{text}'."),
     }
 }
 
@@ -296,6 +300,7 @@ mod tests {
 
     #[test]
     fn durations() {
+        let seconds = |text| seconds("--timeout", text);
         assert_eq!(seconds("300").unwrap(), 300);
         assert_eq!(seconds("30s").unwrap(), 30);
         assert_eq!(seconds("5m").unwrap(), 300);

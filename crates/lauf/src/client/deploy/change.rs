@@ -151,7 +151,8 @@ fn ingress_container(spec: &mut Value) -> Result<&mut Value> {
     Ok(&mut containers[at])
 }
 
-fn container(container: &mut Value, change: &Change) {
+/// Changes a container as asked.
+pub(crate) fn container(container: &mut Value, change: &Change) {
     if let Some(image) = &change.image {
         container["image"] = image.clone().into();
     }
@@ -224,6 +225,11 @@ fn env(container: &mut Value, change: &Change) {
     } else {
         container["env"] = env.into();
     }
+}
+
+/// Changes labels as asked.
+pub(crate) fn labels(labels: &mut Value, change: &Change) {
+    pairs_of(labels, &change.set_labels, &change.remove_labels);
 }
 
 fn pairs_of(map: &mut Value, add: &[(String, String)], remove: &[String]) {

@@ -1,7 +1,7 @@
 //! `lauf deploy`: create a service, or change what is asked and nothing else.
 
-mod args;
-mod change;
+pub(crate) mod args;
+pub(crate) mod change;
 pub(crate) mod progress;
 
 use ::http::{Method, StatusCode};
@@ -12,9 +12,10 @@ use super::http::{Api, Face, refused_with};
 use super::output::{Out, Tint};
 use super::service::{self, text};
 use super::{logs, traffic};
-use progress::{Failed, Steps};
+use progress::Failed;
 
-pub(crate) use args::DeployArgs;
+pub(crate) use args::{Change, DeployArgs};
+pub(crate) use progress::Steps;
 
 /// Log lines shown of a revision that failed.
 const LAST_LINES: usize = 20;
