@@ -30,7 +30,7 @@ enum Command {
     /// Stop the platform and its instances.
     Down(down::DownArgs),
     /// Check whether this machine can run Lauf, and say how to mend what is missing.
-    Doctor(doctor::DoctorArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     #[command(flatten)]
     Client(client::Command),
 }

@@ -118,12 +118,16 @@ impl Keeper {
         settings: KeeperSettings,
         template: Template,
         cgroups: CgroupRoot,
-        room: Room,
         network: Option<Network>,
         spool: SpoolWriter,
         listener: UnixListener,
         signals: OwnedFd,
     ) -> io::Result<Self> {
+        let max_files = super::max_files();
+        let room = Room::new(settings.memory_max, settings.max_instances, max_files);
+        cgroups
+            .limit_memory(room.limit())
+            .map_err(|e| io::Error::other(format!("bound the memory of all instances: {e}")))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(
             &epoll,
@@ -181,7 +185,7 @@ impl Keeper {
             shutting_down: false,
             shutdown_seq: None,
             buffer: vec![0; 64 << 10],
-            max_files: super::max_files(),
+            max_files,
         })
     }
 

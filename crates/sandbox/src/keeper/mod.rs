@@ -37,7 +37,6 @@ use crate::settings::{KeeperSettings, Runtime};
 use crate::spool::SpoolWriter;
 use crate::sys;
 use crate::zygote::{self, Template};
-use room::Room;
 pub(crate) use room::meminfo;
 
 /// The option by which the settings come.
@@ -270,12 +269,8 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         cgroup_mounts,
         layer_dirs: settings.layer_dirs.clone(),
     };
-    let room = Room::new(settings.memory_max, settings.max_instances, max_files());
-    cgroups
-        .limit_memory(room.limit())
-        .map_err(|e| format!("bound the memory of all instances: {e}"))?;
     let keeper = event_loop::Keeper::new(
-        settings, template, cgroups, room, network, spool, listener, signals,
+        settings, template, cgroups, network, spool, listener, signals,
     )
     .map_err(at("set up the event loop"))?;
     Ok((keeper, lock))
