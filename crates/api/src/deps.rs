@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::Stream;
+use lauf_events::pubsub::PubSub;
 use lauf_iam::Iam;
 use lauf_model::{Clock, ServiceKey, Status};
 use lauf_store::Store;
@@ -18,6 +19,8 @@ pub struct Deps {
     pub iam: Arc<Iam>,
     /// What instances and the platform wrote.
     pub logs: Arc<dyn Logs>,
+    /// Messages.
+    pub pubsub: PubSub,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What runs at this moment.

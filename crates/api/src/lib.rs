@@ -30,6 +30,7 @@ mod lenient;
 mod logging;
 mod native;
 mod page;
+mod pubsub;
 mod refuse;
 mod reply;
 mod resourcemanager;
@@ -55,6 +56,16 @@ use door::Door;
 /// address. The `Host` header (or `:authority`) must come as the client sent it.
 pub fn router(config: ApiConfig, deps: Deps) -> Router {
     let door = Door::new(Api {
+        config: Arc::new(config),
+        deps,
+    });
+    Router::new().fallback(move |request: Request| door.clone().answer(request))
+}
+
+/// Pub/Sub alone, without asking who is calling: what clients expect of Google's emulator. Whoever
+/// reaches it may do everything with Pub/Sub; serve it on loopback, if at all.
+pub fn pubsub_emulator(config: ApiConfig, deps: Deps) -> Router {
+    let door = Door::emulator(Api {
         config: Arc::new(config),
         deps,
     });

@@ -1,0 +1,121 @@
+//! `google.iam.v1.IAMPolicy`, for topics, subscriptions, snapshots and schemas. Policies are kept
+//! beside what they are about; today the administrator alone is let in, who may do everything.
+
+use lauf_events::pubsub::{SchemaName, SnapshotName, SubscriptionName, TopicName};
+use lauf_model::{Code, Policy, Status};
+use lauf_store::{Condition, Key, Resource as _, Stored, Txn, Version};
+use lauf_wire::google::iam::v1::iam_policy_server::IamPolicy;
+use lauf_wire::google::iam::v1::{
+    GetIamPolicyRequest, Policy as WirePolicy, SetIamPolicyRequest, TestIamPermissionsRequest,
+    TestIamPermissionsResponse,
+};
+use tonic::{Request, async_trait};
+
+use super::{Answer, Face, answer, asked, wrong};
+use crate::failed;
+use crate::v2::policy;
+
+#[async_trait]
+impl IamPolicy for Face {
+    async fn set_iam_policy(&self, request: Request<SetIamPolicyRequest>) -> Answer<WirePolicy> {
+        let sent = asked(request)?;
+        answer(self.set_policy(&sent).await)
+    }
+
+    async fn get_iam_policy(&self, request: Request<GetIamPolicyRequest>) -> Answer<WirePolicy> {
+        let sent = asked(request)?;
+        let found = async {
+            let key = self.policy_key(&sent.resource).await?;
+            let found = self.policy(&key).await?;
+            Ok(match found {
+                Some(stored) => policy::write(&stored.value, stored.version),
+                None => policy::write(&Policy::default(), Version::ZERO),
+            })
+        };
+        answer(found.await)
+    }
+
+    async fn test_iam_permissions(
+        &self,
+        request: Request<TestIamPermissionsRequest>,
+    ) -> Answer<TestIamPermissionsResponse> {
+        let sent = asked(request)?;
+        let ours = sent
+            .permissions
+            .into_iter()
+            .filter(|p| p.starts_with("pubsub."));
+        answer(Ok(TestIamPermissionsResponse {
+            permissions: ours.collect(),
+        }))
+    }
+}
+
+impl Face {
+    async fn set_policy(&self, sent: &SetIamPolicyRequest) -> Result<WirePolicy, Status> {
+        let key = self.policy_key(&sent.resource).await?;
+        let (wanted, expected) = policy::read(sent)?;
+        let mut txn = Txn::new().put(key.clone(), wanted.body());
+        if let Some(expected) = expected {
+            txn = txn.require(if expected == Version::ZERO {
+                Condition::Absent(key)
+            } else {
+                Condition::Version(key, expected)
+            });
+        }
+        let version = self.api.write(txn).await?.ok_or_else(|| {
+            Status::new(
+                Code::Aborted,
+                "There were concurrent policy changes. Read the policy again, make the change to \
+                 it, and send that.",
+            )
+        })?;
+        Ok(policy::write(&wanted, version))
+    }
+
+    async fn policy(&self, key: &Key) -> Result<Option<Stored<Policy>>, Status> {
+        let object = self.api.deps.store.get(key).await;
+        let object = object.map_err(|error| failed::read(&error))?;
+        object
+            .map(|object| Stored::read(&object))
+            .transpose()
+            .map_err(|error| Status::new(Code::Internal, error.to_string()))
+    }
+
+    /// Under which key the policy of a resource is kept that is there.
+    async fn policy_key(&self, resource: &str) -> Result<Key, Status> {
+        let mut words = resource.split('/');
+        let (project, path) = match words.nth(2) {
+            Some(TopicName::COLLECTION) => {
+                let name = self.named("resource", resource, TopicName::parse).await?;
+                let topic = self.pubsub.topic(&name)?;
+                (name.project, format!("topics/{}", topic.uid))
+            }
+            Some(SubscriptionName::COLLECTION) => {
+                let name = self
+                    .named("resource", resource, SubscriptionName::parse)
+                    .await?;
+                let subscription = self.pubsub.subscription(&name)?;
+                (name.project, format!("subscriptions/{}", subscription.uid))
+            }
+            Some(SnapshotName::COLLECTION) => {
+                let name = self
+                    .named("resource", resource, SnapshotName::parse)
+                    .await?;
+                let snapshot = self.pubsub.snapshot(&name)?;
+                (name.project, format!("snapshots/{}", snapshot.uid))
+            }
+            Some(SchemaName::COLLECTION) => {
+                let name = self.named("resource", resource, SchemaName::parse).await?;
+                self.pubsub.schema(&name, None)?;
+                (name.project, format!("schemas/{}", name.id))
+            }
+            _ => {
+                return Err(wrong(
+                    "resource",
+                    format!("'{resource}' is no topic, subscription, snapshot or schema."),
+                ));
+            }
+        };
+        Ok(Key::new(Policy::KIND, project, format!("pubsub/{path}")))
+    }
+}
