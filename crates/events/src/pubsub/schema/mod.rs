@@ -1,6 +1,7 @@
 //! Schemas: what messages of a topic must look like, in Avro or protocol buffers.
 
 mod avro;
+mod avro_binary;
 mod proto;
 
 use std::sync::Arc;
@@ -90,7 +91,7 @@ impl Compiled {
     pub(super) fn check(&self, encoding: Encoding, data: &[u8]) -> Result<(), String> {
         match (self, encoding) {
             (Self::Avro(schema), Encoding::Json) => avro::check_json(schema, data),
-            (Self::Avro(schema), Encoding::Binary) => avro::check_binary(schema, data),
+            (Self::Avro(schema), Encoding::Binary) => avro_binary::check(schema, data),
             (Self::Proto(message), Encoding::Json) => proto::check_json(message, data),
             (Self::Proto(message), Encoding::Binary) => proto::check_binary(message, data),
         }
