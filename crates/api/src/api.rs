@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lauf_iam::Caller;
-use lauf_model::{Code, Project, ServiceKey, Status, Violation};
+use lauf_model::{Code, Project, Status, Violation};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
@@ -150,20 +150,6 @@ impl Api {
             Some(region) => self.known_region(region).map(str::to_owned),
             None => Ok(self.config.default_region.clone()),
         }
-    }
-
-    /// The key of a service in a project, given by id or number, and a region.
-    pub(crate) async fn service_key(
-        &self,
-        project: &str,
-        region: &str,
-        name: &str,
-    ) -> Result<ServiceKey, Status> {
-        Ok(ServiceKey {
-            region: self.known_region(region)?.to_owned(),
-            project: self.project(project).await?.id,
-            name: name.to_owned(),
-        })
     }
 }
 

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use lauf_events::pubsub::PubSub;
 use lauf_iam::Caller;
 use lauf_model::{Code, Status, Violation};
-use lauf_wire::google::iam::v1::iam_policy_server::IamPolicyServer;
+use lauf_wire::google::iam::v1::i_a_m_policy_server::IAMPolicyServer;
 use lauf_wire::google::pubsub::v1::publisher_server::PublisherServer;
 use lauf_wire::google::pubsub::v1::schema_service_server::SchemaServiceServer;
 use lauf_wire::google::pubsub::v1::subscriber_server::SubscriberServer;
@@ -52,7 +52,7 @@ pub(crate) fn add(routes: Routes, api: &Api) -> Routes {
         .add_service(publisher)
         .add_service(SubscriberServer::new(face()))
         .add_service(SchemaServiceServer::new(face()))
-        .add_service(IamPolicyServer::new(face()))
+        .add_service(IAMPolicyServer::new(face()))
 }
 
 /// What an RPC ends in.

@@ -4,7 +4,7 @@
 use lauf_events::pubsub::{SchemaName, SnapshotName, SubscriptionName, TopicName};
 use lauf_model::{Code, Policy, Status};
 use lauf_store::{Condition, Key, Resource as _, Stored, Txn, Version};
-use lauf_wire::google::iam::v1::iam_policy_server::IamPolicy;
+use lauf_wire::google::iam::v1::i_a_m_policy_server::IAMPolicy;
 use lauf_wire::google::iam::v1::{
     GetIamPolicyRequest, Policy as WirePolicy, SetIamPolicyRequest, TestIamPermissionsRequest,
     TestIamPermissionsResponse,
@@ -16,7 +16,7 @@ use crate::failed;
 use crate::v2::policy;
 
 #[async_trait]
-impl IamPolicy for Face {
+impl IAMPolicy for Face {
     async fn set_iam_policy(&self, request: Request<SetIamPolicyRequest>) -> Answer<WirePolicy> {
         let sent = asked(request)?;
         answer(self.set_policy(&sent).await)

@@ -4,7 +4,7 @@
 
 pub(crate) mod annotations;
 mod autoscaling;
-mod container;
+pub(crate) mod container;
 mod revision;
 #[cfg(test)]
 pub(crate) mod roundtrip;

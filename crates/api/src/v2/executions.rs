@@ -15,7 +15,7 @@ use lauf_wire::google::cloud::run::v2::{
 use lauf_wire::google::longrunning::Operation;
 use tonic::{Request, async_trait};
 
-use super::name::{self, ALL, At, Kind, lets_through};
+use super::name::{ALL, At, Kind, lets_through};
 use super::{Answer, Face, answer, asked, execution, next, operation, page_of};
 use crate::services::Expected;
 
@@ -111,7 +111,6 @@ impl Face {
         Ok(ListExecutionsResponse {
             next_page_token: next(&page),
             executions: page.items,
-            ..ListExecutionsResponse::default()
         })
     }
 
@@ -207,7 +206,6 @@ impl Face {
         Ok(ListTasksResponse {
             next_page_token,
             tasks,
-            ..ListTasksResponse::default()
         })
     }
 }

@@ -121,7 +121,6 @@ impl Face {
         Ok(ListJobsResponse {
             next_page_token: next(&page),
             jobs: page.items,
-            ..ListJobsResponse::default()
         })
     }
 

@@ -230,7 +230,7 @@ pub(super) fn write_execution_spec(spec: &ExecutionSpec, as_sent: &Map) -> types
 }
 
 /// Writes what a task runs.
-pub(super) fn write_task_spec(spec: &TaskSpec, as_sent: &Map) -> types::TaskSpec {
+pub(crate) fn write_task_spec(spec: &TaskSpec, as_sent: &Map) -> types::TaskSpec {
     types::TaskSpec {
         containers: vec![container::write(Role::Worker, &spec.container, as_sent)],
         max_retries: Some(i64::from(spec.max_retries)),
@@ -241,7 +241,7 @@ pub(super) fn write_task_spec(spec: &TaskSpec, as_sent: &Map) -> types::TaskSpec
 }
 
 /// Reads what one run shall have otherwise.
-pub(super) fn read_overrides(sent: &types::Overrides, found: &mut Vec<Violation>) -> Overrides {
+pub(crate) fn read_overrides(sent: &types::Overrides, found: &mut Vec<Violation>) -> Overrides {
     let containers = sent
         .container_overrides
         .iter()

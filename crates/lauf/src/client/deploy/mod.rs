@@ -47,7 +47,7 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &DeployArgs) -> Result<()> {
 async fn deploy(
     api: &Api,
     args: &DeployArgs,
-    change: &args::Change,
+    change: &Change,
     steps: &mut Steps,
 ) -> Result<(Value, bool)> {
     let name = &args.name;
