@@ -8,13 +8,18 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use http::{Request, StatusCode};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use lauf_api::{ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router};
+use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
+use lauf_events::pubsub::PubSub;
+use lauf_events::{CallError, Caller, Identity};
 use lauf_iam::Iam;
 use lauf_model::url::Site;
 use lauf_model::{
@@ -41,6 +46,24 @@ struct NothingRuns;
 impl Live for NothingRuns {
     fn instances(&self, _: &ServiceKey) -> LiveCounts {
         LiveCounts::default()
+    }
+}
+
+/// The world, of which nothing can be reached.
+struct Nowhere;
+
+#[async_trait]
+impl Caller for Nowhere {
+    async fn call(
+        &self,
+        request: Request<Bytes>,
+        _: Option<Identity>,
+        _: Duration,
+    ) -> Result<Response<Bytes>, CallError> {
+        Err(CallError::Unreachable(format!(
+            "nobody is at {}",
+            request.uri()
+        )))
     }
 }
 
@@ -79,11 +102,24 @@ impl Platform {
         store.write(txn).await.unwrap();
         let mut config = ApiConfig::new(site(), "us-central1", "demo");
         config.regions.push("europe-west1".to_owned());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let log = EmbeddedLog::open(
+            dir.path().join("events"),
+            &EmbeddedConfig::default(),
+            Arc::clone(&clock),
+        );
+        let pubsub = PubSub::start(lauf_events::pubsub::Deps {
+            log: Arc::new(log.unwrap()),
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            caller: Arc::new(Nowhere),
+        });
         let deps = Deps {
             store: store.clone(),
             iam: Arc::new(iam),
             logs: Arc::new(OneEntry),
-            clock: Arc::new(SystemClock::new()),
+            pubsub: pubsub.await.unwrap(),
+            clock,
             live: Arc::new(NothingRuns),
         };
         Self {

@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use lauf_model::{Code, Status};
 use tokio::sync::{oneshot, watch};
 
-pub use embedded::{EmbeddedConfig, EmbeddedLog};
+pub use embedded::{EmbeddedConfig, EmbeddedLog, OpenError};
 
 /// The most bytes in all records of one append.
 pub const MAX_APPEND_BYTES: usize = 24 << 20;

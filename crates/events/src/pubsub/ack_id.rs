@@ -7,7 +7,7 @@ use crate::log::Position;
 
 /// A message and the lease of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckId {
+pub(crate) struct AckId {
     pub(crate) position: Position,
     pub(crate) number: u64,
 }

@@ -21,7 +21,7 @@ use super::backlog::Appetite;
 use super::message::Published;
 use super::names::SubscriptionName;
 use super::resource::{Oidc, Push};
-use super::subscription::{Ask, Delivered, Subscriber};
+use super::subscription::{Ask, Delivered};
 use crate::call::{Caller, Identity};
 
 /// How many messages are sent at a time at first, and at most.

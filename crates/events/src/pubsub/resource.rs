@@ -21,7 +21,7 @@ pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// After how long without use a subscription goes that says nothing about it.
 pub const DEFAULT_EXPIRATION: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// How long a snapshot is kept.
-pub const SNAPSHOT_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub(crate) const SNAPSHOT_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Where messages are published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

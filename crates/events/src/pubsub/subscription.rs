@@ -193,7 +193,7 @@ pub(super) async fn begin(
         upto: frontier.0,
         ..Saved::default()
     };
-    let record = JournalEntry::Saved(saved).to_record();
+    let record = JournalEntry::Saved(saved).into_record();
     log.append(&journal, vec![record])?.await.map(drop)
 }
 
@@ -644,7 +644,7 @@ impl Work {
         // What is still unwritten is about what was before.
         self.backlog.take_changes();
         self.unwritten.clear();
-        let record = JournalEntry::Saved(saved.clone()).to_record();
+        let record = JournalEntry::Saved(saved.clone()).into_record();
         let receipt = self.tools.log.append(&self.journal, vec![record]);
         let written = match receipt {
             Ok(receipt) => receipt.await,
@@ -976,7 +976,7 @@ impl Work {
     fn write_changes(&mut self) -> Result<Option<Receipt>, ()> {
         if self.backlog.has_changes() {
             let changes = self.backlog.take_changes().to_changes(self.clocks());
-            let record = JournalEntry::Changes(changes).to_record();
+            let record = JournalEntry::Changes(changes).into_record();
             self.journal_size += record.len();
             if self.unwritten.len() >= MAX_UNWRITTEN {
                 // At-least-once allows for losing acknowledgements; nothing else is so many.
@@ -1009,7 +1009,7 @@ impl Work {
         if self.journal_size < REWRITE || !self.unwritten.is_empty() {
             return;
         }
-        let record = JournalEntry::Saved(self.backlog.save(self.clocks())).to_record();
+        let record = JournalEntry::Saved(self.backlog.save(self.clocks())).into_record();
         if self.journal_size < 4 * record.len() {
             return;
         }

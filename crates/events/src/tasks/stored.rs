@@ -73,8 +73,8 @@ pub(super) struct Entry {
 pub(super) enum Kind {
     /// A task was added; or is written again, with what happened to it, so that what came before can
     /// be given up.
-    #[prost(message, tag = "1")]
-    Added(StoredTask),
+    #[prost(message, boxed, tag = "1")]
+    Added(Box<StoredTask>),
     /// A task was sent in vain.
     #[prost(message, tag = "2")]
     Failed(StoredFailure),
@@ -164,7 +164,7 @@ pub(super) struct StoredDone {
 }
 
 impl Kind {
-    pub(super) fn to_record(self) -> Bytes {
+    pub(super) fn into_record(self) -> Bytes {
         Entry { kind: Some(self) }.encode_to_vec().into()
     }
 
@@ -323,10 +323,10 @@ mod tests {
             first: Some(attempt.clone()),
             last: Some(attempt),
         };
-        let record = Kind::Added(task.to_stored()).to_record();
+        let record = Kind::Added(Box::new(task.to_stored())).into_record();
         let Ok(Some(Kind::Added(stored))) = Kind::from_record(record) else {
             panic!("another record");
         };
-        assert_eq!(Task::from_stored(stored), task);
+        assert_eq!(Task::from_stored(*stored), task);
     }
 }

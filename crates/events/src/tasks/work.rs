@@ -241,7 +241,7 @@ impl Work {
                 let _ = reply.send(task);
             }
             Ask::Purge(reply) => {
-                let record = Kind::Purged(self.wall().as_microsecond()).to_record();
+                let record = Kind::Purged(self.wall().as_microsecond()).into_record();
                 let purged = durable(self.append(record)).await;
                 if purged.is_ok() {
                     self.backlog.purge();
@@ -298,7 +298,7 @@ impl Work {
         let written = match refused {
             Some(status) => Err(status),
             None => self
-                .append(Kind::Added(task.to_stored()).to_record())
+                .append(Kind::Added(Box::new(task.to_stored())).into_record())
                 .map_err(|error| failed(&error)),
         };
         match written {
@@ -363,7 +363,7 @@ impl Work {
                 ),
             ));
         };
-        let mut task = Task::from_stored(stored);
+        let mut task = Task::from_stored(*stored);
         if let Some(failed) = waiting.failed {
             task.apply(*failed);
         }
@@ -430,7 +430,7 @@ impl Work {
             Some(due) => {
                 let failed = task.to_failure();
                 // What cannot be written now is at worst tried once more than it should be.
-                let _ = self.append(Kind::Failed(failed.clone()).to_record());
+                let _ = self.append(Kind::Failed(failed.clone()).into_record());
                 self.backlog.failed(&task.id, failed, due);
             }
             None => _ = self.finish(&task.id),
@@ -447,7 +447,7 @@ impl Work {
             id: id.to_owned(),
             at: at.as_microsecond(),
         };
-        Some(self.append(Kind::Done(done).to_record()))
+        Some(self.append(Kind::Done(done).into_record()))
     }
 
     fn append(&mut self, record: Bytes) -> Result<Receipt, LogError> {
@@ -471,7 +471,7 @@ impl Work {
                     id: id.to_string(),
                     at: at.as_microsecond(),
                 };
-                Kind::Done(done).to_record()
+                Kind::Done(done).into_record()
             })
             .collect();
         let ids: Vec<Arc<str>> = self
@@ -494,7 +494,7 @@ impl Work {
             }
             let bodies = tasks
                 .iter()
-                .map(|task| Kind::Added(task.to_stored()).to_record())
+                .map(|task| Kind::Added(Box::new(task.to_stored())).into_record())
                 .collect();
             let appended = self.tools.log.append(&self.stream, bodies)?.await?;
             for (n, task) in (0..).zip(&tasks) {

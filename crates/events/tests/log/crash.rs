@@ -62,9 +62,7 @@ async fn child() {
             })
         })
         .collect();
-    for writer in writers {
-        writer.await.unwrap();
-    }
+    futures_util::future::join_all(writers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

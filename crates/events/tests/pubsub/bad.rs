@@ -35,7 +35,8 @@ async fn ten_megabytes_go_through_and_one_byte_more_does_not() {
 async fn each_wrong_field_of_a_subscription_is_named() {
     let house = House::new().await;
     let topic = house.topic("orders").await;
-    let cases: [(&str, fn(&mut Subscription)); 7] = [
+    type Change = fn(&mut Subscription);
+    let cases: [(&str, Change); 7] = [
         ("ack_deadline_seconds", |s| {
             s.ack_deadline = Duration::from_secs(601)
         }),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use lauf_store::Store;
 use tokio::sync::mpsc;
 
 /// A call that was made, and the way to answer it.
+#[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) request: Request<Bytes>,
     pub(crate) identity: Option<Identity>,
@@ -154,8 +155,9 @@ impl House {
 
     pub(crate) async fn nack(&self, name: &SubscriptionName, messages: &[Delivered]) {
         let zero = [Duration::ZERO];
-        let refused = self.pubsub.modify_ack_deadline(name, &ids(messages), &zero);
-        assert_eq!(refused.await.unwrap(), []);
+        let ids = ids(messages);
+        let refused = self.pubsub.modify_ack_deadline(name, &ids, &zero).await;
+        assert_eq!(refused.unwrap(), []);
     }
 
     pub(crate) fn pass(&self, seconds: u64) {

@@ -84,14 +84,8 @@ pub(crate) struct Changes {
     pub(crate) leases: Vec<Lease>,
 }
 
-impl Changes {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.failures.is_empty() && self.leases.is_empty()
-    }
-}
-
 impl Kind {
-    pub(crate) fn to_record(self) -> Bytes {
+    pub(crate) fn into_record(self) -> Bytes {
         Entry { kind: Some(self) }.encode_to_vec().into()
     }
 

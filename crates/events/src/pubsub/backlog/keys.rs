@@ -132,10 +132,6 @@ impl Keys {
         })
     }
 
-    pub(super) fn owner(&self, name: &str) -> Option<ConsumerId> {
-        self.keys.get(name)?.owner
-    }
-
     pub(super) fn remove_if_empty(&mut self, name: &str) {
         let empty = self.keys.get(name).is_some_and(|key| key.len() == 0);
         if empty {

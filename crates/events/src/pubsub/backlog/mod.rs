@@ -37,7 +37,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::log::Position;
-pub(crate) use journal::{Changes, Kind as JournalEntry, Saved};
+pub(crate) use journal::{Kind as JournalEntry, Saved};
 use keys::Keys;
 use ranges::Ranges;
 pub(crate) use restore::Clocks;

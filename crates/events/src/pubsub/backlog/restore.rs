@@ -23,7 +23,7 @@ impl Clocks {
         }
     }
 
-    fn from_wall(self, wall: i64) -> Duration {
+    fn until_wall(self, wall: i64) -> Duration {
         match u64::try_from(wall.saturating_sub(self.wall)) {
             Ok(ahead) => self.now + Duration::from_micros(ahead),
             Err(_) => self.now,
@@ -100,7 +100,7 @@ impl Backlog {
         for lease in leases {
             let position = Position(lease.position);
             let carried = self.carried.entry(position).or_default();
-            carried.lease = Some((lease.number, clocks.from_wall(lease.until)));
+            carried.lease = Some((lease.number, clocks.until_wall(lease.until)));
             self.restored_upto = self.restored_upto.max(position.plus(1));
             self.next_number = self.next_number.max(lease.number + 1);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use super::journal::Changes;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -563,7 +564,7 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
                 joined.clear();
                 // What was with somebody still is where delivery is exactly once, and is not
                 // where it is not.
-                let held = std::mem::take(&mut model.held);
+                let held = mem::take(&mut model.held);
                 if rules.exactly_once {
                     for (position, (this, who, until)) in held {
                         let left = until.saturating_sub(before + Duration::from_secs(downtime));

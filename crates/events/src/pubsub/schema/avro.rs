@@ -115,7 +115,6 @@ impl Walk<'_> {
                 Some(schema) => self.value(schema, value, at, depth + 1),
                 None => Err(format!("{name:?} is not in the schema")),
             },
-            _ => Err(format!("{at} is of a kind that is not supported")),
         }
     }
 
@@ -128,11 +127,7 @@ impl Walk<'_> {
         depth: usize,
     ) -> Result<(), String> {
         if value.is_null() {
-            let null = union
-                .variants()
-                .iter()
-                .any(|branch| *branch == Schema::Null);
-            return if null {
+            return if union.variants().contains(&Schema::Null) {
                 Ok(())
             } else {
                 Err(format!("{at} must not be null"))

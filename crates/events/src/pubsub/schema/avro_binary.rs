@@ -112,8 +112,7 @@ impl<'a> Reader<'a> {
 
     fn bytes(&mut self) -> Result<&'a [u8], String> {
         let length = self.long()?;
-        let length =
-            usize::try_from(length).map_err(|_| format!("{length} is not a length"))?;
+        let length = usize::try_from(length).map_err(|_| format!("{length} is not a length"))?;
         self.take(length)
     }
 

@@ -16,9 +16,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 pub use self::delivery::RefusedIds;
-use super::names::{SchemaName, SnapshotName, SubscriptionName, TopicName};
+use super::names::{SchemaName, SnapshotName, SubscriptionName};
 use super::push::Pusher;
-use super::registry::{Page, Registry, bad_token};
+use super::registry::{Registry, bad_token};
 use super::resource::{Snapshot, Subscription, Topic};
 use super::schema::Schema;
 use super::subscription::{Handle, Tools, start};

@@ -82,7 +82,7 @@ impl PubSub {
         };
         snapshot.check()?;
         let stream = stream_of_snapshot(&snapshot.uid);
-        let record = JournalEntry::Saved(saved).to_record();
+        let record = JournalEntry::Saved(saved).into_record();
         let kept = async {
             self.log().create(&stream).await?;
             self.log().append(&stream, vec![record])?.await

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lauf_model::{Code, Status};
+use lauf_model::Status;
 use lauf_store::{Resource as _, Txn};
 
 use super::super::names::{SnapshotName, SubscriptionName, TopicName};
