@@ -6,6 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::Stream;
 use lauf_events::pubsub::PubSub;
+use lauf_events::scheduler::Scheduler;
+use lauf_events::tasks::Tasks;
 use lauf_iam::Iam;
 use lauf_model::{Clock, ServiceKey, Status};
 use lauf_store::Store;
@@ -21,6 +23,10 @@ pub struct Deps {
     pub logs: Arc<dyn Logs>,
     /// Messages.
     pub pubsub: PubSub,
+    /// Schedules.
+    pub scheduler: Scheduler,
+    /// Queues of requests.
+    pub tasks: Tasks,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What runs at this moment.

@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 use crate::api::Api;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply};
-use crate::{logging, native, pubsub, resourcemanager, serviceusage, v1, v2};
+use crate::{logging, native, pubsub, resourcemanager, scheduler, serviceusage, tasks, v1, v2};
 
 /// The longest path and query that is read, in bytes.
 const MAX_URI: usize = 16 << 10;
@@ -37,7 +37,7 @@ impl Door {
     pub(crate) fn new(api: Api) -> Self {
         let transcoder = Transcoder::new(lauf_wire::pool(), BINDINGS);
         Self {
-            rpcs: pubsub::add(v2::routes(&api), &api).prepare(),
+            rpcs: routes(&api).prepare(),
             api,
             transcoder: Arc::new(transcoder.expect("a test of lauf-wire reads the whole table")),
             emulator: false,
@@ -132,9 +132,13 @@ impl Door {
         let (caller, host, target) = self.let_in(&request)?;
         let path = request.uri().path();
         let apis: &[&str] = match target {
-            Target::Run if host.is_own() => &[v2::DOMAIN, pubsub::DOMAIN],
+            Target::Run if host.is_own() => {
+                &[v2::DOMAIN, pubsub::DOMAIN, scheduler::DOMAIN, tasks::DOMAIN]
+            }
             Target::Run => &[v2::DOMAIN],
             Target::PubSub => &[pubsub::DOMAIN],
+            Target::Scheduler => &[scheduler::DOMAIN],
+            Target::Tasks => &[tasks::DOMAIN],
             _ => &[],
         };
         let found = apis.iter().find_map(|domain| {
@@ -162,9 +166,15 @@ impl Door {
             (Target::ServiceUsage, _) => serviceusage::answer(api, &ask, &path).await,
             (Target::ResourceManager, _) => resourcemanager::answer(api, &ask, &path).await,
             (Target::Logging, _) => logging::answer(api, &ask, &path).await,
-            (Target::PubSub, _) => Err(ask.no_such_path()),
+            (Target::PubSub | Target::Scheduler | Target::Tasks, _) => Err(ask.no_such_path()),
         }
     }
+}
+
+/// What answers RPCs, of all APIs: their paths tell them apart.
+fn routes(api: &Api) -> Routes {
+    let routes = pubsub::add(v2::routes(api), api);
+    tasks::add(scheduler::add(routes, api), api)
 }
 
 /// Whether an RPC's path is one of Pub/Sub's.

@@ -14,6 +14,10 @@ pub(crate) enum Target {
     Logging,
     /// `pubsub.googleapis.com`.
     PubSub,
+    /// `cloudscheduler.googleapis.com`.
+    Scheduler,
+    /// `cloudtasks.googleapis.com`.
+    Tasks,
 }
 
 /// What a host name says.
@@ -58,6 +62,8 @@ pub(crate) fn parse(authority: &str) -> Host {
         "cloudresourcemanager" => Ok(Target::ResourceManager),
         "logging" => Ok(Target::Logging),
         "pubsub" => Ok(Target::PubSub),
+        "cloudscheduler" => Ok(Target::Scheduler),
+        "cloudtasks" => Ok(Target::Tasks),
         other => Err(format!("{other}.googleapis.com")),
     };
     Host {

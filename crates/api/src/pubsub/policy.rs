@@ -2,8 +2,8 @@
 //! beside what they are about; today the administrator alone is let in, who may do everything.
 
 use lauf_events::pubsub::{SchemaName, SnapshotName, SubscriptionName, TopicName};
-use lauf_model::{Code, Policy, Status};
-use lauf_store::{Condition, Key, Resource as _, Stored, Txn, Version};
+use lauf_model::{Policy, Status};
+use lauf_store::{Key, Resource as _};
 use lauf_wire::google::iam::v1::i_a_m_policy_server::IAMPolicy;
 use lauf_wire::google::iam::v1::{
     GetIamPolicyRequest, Policy as WirePolicy, SetIamPolicyRequest, TestIamPermissionsRequest,
@@ -12,25 +12,24 @@ use lauf_wire::google::iam::v1::{
 use tonic::{Request, async_trait};
 
 use super::{Answer, Face, answer, asked, wrong};
-use crate::failed;
-use crate::v2::policy;
+use crate::policy_at;
 
 #[async_trait]
 impl IAMPolicy for Face {
     async fn set_iam_policy(&self, request: Request<SetIamPolicyRequest>) -> Answer<WirePolicy> {
         let sent = asked(request)?;
-        answer(self.set_policy(&sent).await)
+        let set = async {
+            let key = self.policy_key(&sent.resource).await?;
+            policy_at::set(&self.api, key, &sent).await
+        };
+        answer(set.await)
     }
 
     async fn get_iam_policy(&self, request: Request<GetIamPolicyRequest>) -> Answer<WirePolicy> {
         let sent = asked(request)?;
         let found = async {
             let key = self.policy_key(&sent.resource).await?;
-            let found = self.policy(&key).await?;
-            Ok(match found {
-                Some(stored) => policy::write(&stored.value, stored.version),
-                None => policy::write(&Policy::default(), Version::ZERO),
-            })
+            policy_at::get(&self.api, &key).await
         };
         answer(found.await)
     }
@@ -51,36 +50,6 @@ impl IAMPolicy for Face {
 }
 
 impl Face {
-    async fn set_policy(&self, sent: &SetIamPolicyRequest) -> Result<WirePolicy, Status> {
-        let key = self.policy_key(&sent.resource).await?;
-        let (wanted, expected) = policy::read(sent)?;
-        let mut txn = Txn::new().put(key.clone(), wanted.body());
-        if let Some(expected) = expected {
-            txn = txn.require(if expected == Version::ZERO {
-                Condition::Absent(key)
-            } else {
-                Condition::Version(key, expected)
-            });
-        }
-        let version = self.api.write(txn).await?.ok_or_else(|| {
-            Status::new(
-                Code::Aborted,
-                "There were concurrent policy changes. Read the policy again, make the change to \
-                 it, and send that.",
-            )
-        })?;
-        Ok(policy::write(&wanted, version))
-    }
-
-    async fn policy(&self, key: &Key) -> Result<Option<Stored<Policy>>, Status> {
-        let object = self.api.deps.store.get(key).await;
-        let object = object.map_err(|error| failed::read(&error))?;
-        object
-            .map(|object| Stored::read(&object))
-            .transpose()
-            .map_err(|error| Status::new(Code::Internal, error.to_string()))
-    }
-
     /// Under which key the policy of a resource is kept that is there.
     async fn policy_key(&self, resource: &str) -> Result<Key, Status> {
         let mut words = resource.split('/');

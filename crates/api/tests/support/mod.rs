@@ -19,6 +19,8 @@ use http_body_util::BodyExt as _;
 use lauf_api::{ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router};
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
 use lauf_events::pubsub::PubSub;
+use lauf_events::scheduler::Scheduler;
+use lauf_events::tasks::Tasks;
 use lauf_events::{CallError, Caller, Identity};
 use lauf_iam::Iam;
 use lauf_model::url::Site;
@@ -108,17 +110,34 @@ impl Platform {
             &EmbeddedConfig::default(),
             Arc::clone(&clock),
         );
+        let log = Arc::new(log.unwrap());
+        let caller = Arc::new(Nowhere);
         let pubsub = PubSub::start(lauf_events::pubsub::Deps {
-            log: Arc::new(log.unwrap()),
+            log: Arc::clone(&log) as _,
             store: store.clone(),
             clock: Arc::clone(&clock),
-            caller: Arc::new(Nowhere),
+            caller: Arc::clone(&caller) as _,
+        });
+        let pubsub = pubsub.await.unwrap();
+        let scheduler = Scheduler::start(lauf_events::scheduler::Deps {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            caller: Arc::clone(&caller) as _,
+            pubsub: pubsub.clone(),
+        });
+        let tasks = Tasks::start(lauf_events::tasks::Deps {
+            log,
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            caller,
         });
         let deps = Deps {
             store: store.clone(),
             iam: Arc::new(iam),
             logs: Arc::new(OneEntry),
-            pubsub: pubsub.await.unwrap(),
+            pubsub,
+            scheduler: scheduler.await.unwrap(),
+            tasks: tasks.await.unwrap(),
             clock,
             live: Arc::new(NothingRuns),
         };

@@ -357,6 +357,12 @@ struct Work {
 
 impl Work {
     async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
+        while self.backlog.is_restoring() && !self.config.detached {
+            if let Err(error) = self.look_on().await {
+                tracing::error!(%error, name = %self.config.name, "messages cannot be read");
+                break;
+            }
+        }
         loop {
             let more = self.turn().await;
             if more {
@@ -721,11 +727,23 @@ impl Work {
         if wanted == 0 || from >= *self.tail.borrow_and_update() {
             return Ok(read);
         }
+        self.look_on().await?;
+        Ok(true)
+    }
+
+    /// Looks at the next piece of the topic.
+    async fn look_on(&mut self) -> Result<(), LogError> {
+        let from = self.backlog.read_from();
         let chunk = self.tools.log.read(&self.topic, from, READ).await?;
+        let end = chunk.records.is_empty();
         let next = chunk.next;
         self.look(chunk, false);
         self.backlog.pass(next);
-        Ok(true)
+        if end && self.backlog.is_restoring() {
+            // The topic ends before what was once looked at: its log is older than the journal.
+            return Err(LogError::Failed(format!("{} is too short", self.topic)));
+        }
+        Ok(())
     }
 
     fn look(&mut self, chunk: Chunk, again: bool) {

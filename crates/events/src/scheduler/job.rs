@@ -256,7 +256,7 @@ impl Job {
                 headers,
                 body,
                 method,
-                ..
+                identity,
             } => {
                 check_http(
                     "http_target",
@@ -267,6 +267,7 @@ impl Job {
                     MAX_BODY,
                     &mut wrong,
                 );
+                check_identity("http_target", uri, identity.as_ref(), &mut wrong);
             }
             Target::PubSub {
                 data, attributes, ..
@@ -289,6 +290,42 @@ impl Job {
         } else {
             Err(Status::invalid(wrong))
         }
+    }
+}
+
+/// Everything that is wrong with who a request says it comes from. An access token opens this Lauf's
+/// own APIs, so it is sent to nobody else.
+pub(crate) fn check_identity(
+    field: &str,
+    uri: &str,
+    identity: Option<&Identity>,
+    wrong: &mut Vec<Violation>,
+) {
+    let (token, email) = match identity {
+        None => return,
+        Some(Identity::Oidc { email, .. }) => ("oidc_token", email),
+        Some(Identity::OAuth { email, .. }) => ("oauth_token", email),
+    };
+    if !email.contains('@') || email.contains(char::is_whitespace) {
+        wrong.push(Violation::new(
+            format!("{field}.{token}.service_account_email"),
+            format!("'{email}' is not the email address of a service account."),
+        ));
+    }
+    let parsed = uri.parse::<http::Uri>().ok();
+    let host = parsed
+        .as_ref()
+        .and_then(http::Uri::host)
+        .unwrap_or_default();
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    if token == "oauth_token" && !host.ends_with(".googleapis.com") {
+        wrong.push(Violation::new(
+            format!("{field}.oauth_token"),
+            format!(
+                "An access token is sent to *.googleapis.com alone, and not to '{host}'; use \
+                 oidc_token."
+            ),
+        ));
     }
 }
 

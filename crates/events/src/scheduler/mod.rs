@@ -14,6 +14,6 @@ mod job;
 mod service;
 
 pub use cron::{Cron, CronError};
-pub(crate) use job::check_http;
 pub use job::{DEFAULT_DEADLINE, Job, JobName, Last, MAX_BODY, Retries, Target};
+pub(crate) use job::{check_http, check_identity};
 pub use service::{Deps, Scheduler};

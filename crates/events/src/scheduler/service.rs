@@ -463,21 +463,29 @@ impl Scheduler {
         changed.await
     }
 
-    /// Runs a job now, besides its schedule, paused or not.
+    /// Runs a job now, besides its schedule, paused or not. One that is running already is not run
+    /// twice.
     ///
     /// # Errors
     /// When there is none.
     pub async fn run_now(&self, name: &JobName) -> Result<Job, Status> {
-        let job = self.get(name)?;
-        let now = self.now();
-        let mut table = self.table();
-        let idle = table
-            .jobs
-            .get(name)
-            .is_some_and(|entry| entry.run.is_none());
-        if idle {
-            table.schedule(name, Some(now));
+        let _admin = self.0.admin.lock().await;
+        let mut job = self.get(name)?;
+        let running = {
+            let table = self.table();
+            table.jobs.get(name).and_then(|entry| entry.run)
+        };
+        if running.is_some() {
+            return Ok(job);
         }
+        // Stored first: whoever was told that it runs must not find that a restart has forgotten it.
+        job.next = Some(self.now());
+        self.put(&job).await?;
+        let mut table = self.table();
+        if let Some(entry) = table.jobs.get_mut(name) {
+            entry.job = Arc::new(job.clone());
+        }
+        table.schedule(name, job.next);
         drop(table);
         self.0.earlier.notify_one();
         Ok(job)

@@ -16,7 +16,7 @@ use super::work::{Ask, Handle, Tools, start, stream_of};
 use crate::call::Caller;
 use crate::log::{LogError, MessageLog, failed};
 use crate::pubsub::Page;
-use crate::scheduler::check_http;
+use crate::scheduler::{check_http, check_identity};
 
 /// The most bytes of a task's body.
 const MAX_BODY: usize = 1 << 20;
@@ -394,6 +394,8 @@ fn check(task: &Task, now: Timestamp) -> Result<(), Status> {
         MAX_BODY,
         &mut wrong,
     );
+    let identity = request.identity.as_ref();
+    check_identity("task.http_request", &request.uri, identity, &mut wrong);
     if task.schedule.duration_since(now) > MAX_AHEAD {
         wrong.push(Violation::new(
             "task.schedule_time",

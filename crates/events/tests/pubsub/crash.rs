@@ -20,6 +20,7 @@ use crate::support::{a_subscription, a_topic, open_log, text};
 
 const DIR: &str = "LAUF_PUBSUB_CRASH_TEST_DIR";
 const KEYS: u32 = 3;
+const ROUNDS: i64 = 10;
 
 struct Nobody;
 
@@ -35,8 +36,9 @@ impl Caller for Nobody {
     }
 }
 
-async fn open(dir: &Path) -> PubSub {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+async fn open(dir: &Path, hours: i64) -> PubSub {
+    let ahead = jiff::SignedDuration::from_hours(hours);
+    let clock: Arc<dyn Clock> = Arc::new(Ahead(SystemClock::new(), ahead));
     let deps = Deps {
         log: Arc::new(open_log(dir, Arc::clone(&clock))),
         store: Store::open(dir.join("state.db")).unwrap(),
@@ -62,7 +64,8 @@ async fn child() {
     let Some(dir) = std::env::var_os(DIR) else {
         return;
     };
-    let pubsub = open(Path::new(&dir)).await;
+    let round = std::env::var("ROUND").unwrap().parse().unwrap();
+    let pubsub = open(Path::new(&dir), round).await;
     let topic = a_topic("orders").name;
     match pubsub.create_topic(a_topic("orders")).await {
         Ok(_) => {}
@@ -126,11 +129,12 @@ async fn kill_9_neither_loses_nor_repeats() {
     // Acknowledged, perhaps: the answer was not seen.
     let mut uncertain: BTreeSet<String> = BTreeSet::new();
     let mut last_acked: BTreeMap<String, u64> = BTreeMap::new();
-    for round in 0..10 {
+    for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::child", "--ignored", "--nocapture"])
             .env(DIR, dir.path())
             .env("BEGIN", begin.to_string())
+            .env("ROUND", round.to_string())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -170,16 +174,8 @@ async fn kill_9_neither_loses_nor_repeats() {
         begin = published.last().map_or(0, |last| last + 2);
     }
 
-    // Everything that was published and not acknowledged is still there, in order of its key. The
-    // leases of the last child are in force until their deadline, which this clock is past.
-    let clock = Arc::new(Ahead(SystemClock::new()));
-    let deps = Deps {
-        log: Arc::new(open_log(dir.path(), Arc::clone(&clock) as _)),
-        store: Store::open(dir.path().join("state.db")).unwrap(),
-        clock,
-        caller: Arc::new(Nobody),
-    };
-    let pubsub = PubSub::start(deps).await.unwrap();
+    // Everything that was published and not acknowledged is still there, in order of its key.
+    let pubsub = open(dir.path(), ROUNDS).await;
     let name = subscription(&a_topic("orders").name).name;
     let mut left: BTreeSet<String> = published
         .iter()
@@ -208,12 +204,13 @@ async fn kill_9_neither_loses_nor_repeats() {
     }
 }
 
-/// The machine's clock, an hour ahead.
-struct Ahead(SystemClock);
+/// The machine's clock, some hours ahead: the leases of a process that was killed are in force until
+/// their deadline, which the clock of the next one is past.
+struct Ahead(SystemClock, jiff::SignedDuration);
 
 impl Clock for Ahead {
     fn now(&self) -> jiff::Timestamp {
-        self.0.now() + jiff::SignedDuration::from_hours(1)
+        self.0.now() + self.1
     }
 
     fn monotonic(&self) -> Duration {

@@ -157,7 +157,7 @@ async fn filters_let_through_what_they_say() {
     let topic = house.topic("news").await;
     let filter = "attributes.region = \"eu\" AND NOT attributes:draft".to_owned();
     let sub = house
-        .subscription("eu", &topic, |s| s.filter = filter)
+        .subscription("europe", &topic, |s| s.filter = filter)
         .await;
     let with = |data: &str, pairs: &[(&str, &str)]| Message {
         attributes: pairs

@@ -124,6 +124,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         iam: Arc::clone(&iam),
         logs: Arc::new(logs::StoredLogs(logs.clone())),
         pubsub: events.pubsub.clone(),
+        scheduler: events.scheduler.clone(),
+        tasks: events.tasks.clone(),
         clock: Arc::clone(&clock),
         live: Arc::clone(&live) as _,
     };

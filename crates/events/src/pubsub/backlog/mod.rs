@@ -229,6 +229,12 @@ impl Backlog {
         self.frontier
     }
 
+    /// Whether what an earlier start had looked at must be looked at again before anybody says anything
+    /// of it: which messages belong to one key stands in the messages alone.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.rules.ordered && self.frontier < self.restored_upto
+    }
+
     /// How many more messages would be taken at once if they were ready, besides `others` that wait
     /// without being consumers.
     pub(crate) fn wanted(&self, others: usize) -> usize {
@@ -374,9 +380,17 @@ impl Backlog {
 
     /// Whether a consumer would get something.
     pub(crate) fn has_for(&self, id: ConsumerId) -> bool {
-        self.consumers.get(&id).is_some_and(|consumer| {
-            consumer.room() > 0 && (!self.ready.is_empty() || !consumer.ready.is_empty())
-        })
+        self.next_for(id).is_some()
+    }
+
+    /// What a consumer would get next, and its size; nothing if it has no room for it.
+    fn next_for(&self, id: ConsumerId) -> Option<(Position, usize)> {
+        let consumer = self.consumers.get(&id).filter(|c| c.room() > 0)?;
+        let own = consumer.ready.first();
+        let position = *self.ready.first().into_iter().chain(own).min()?;
+        let size = self.seen.get(&position)?.size;
+        let crowded = consumer.bytes + size > consumer.appetite.bytes;
+        (!crowded || consumer.messages == 0).then_some((position, size))
     }
 
     /// Gives a consumer messages, at most `messages` and `bytes` of them, but one if there is one
@@ -391,21 +405,13 @@ impl Backlog {
         let mut given = Vec::new();
         let mut total = 0;
         while given.len() < messages {
-            let Some(consumer) = self.consumers.get(&id).filter(|c| c.room() > 0) else {
+            let Some((position, size)) = self.next_for(id) else {
                 break;
             };
-            let own = consumer.ready.first();
-            let Some(&position) = self.ready.first().into_iter().chain(own).min() else {
-                break;
-            };
-            let Some(seen) = self.seen.get(&position) else {
-                break;
-            };
-            let crowded = consumer.bytes + seen.size > consumer.appetite.bytes;
-            if (crowded && consumer.messages > 0) || (total + seen.size > bytes && total > 0) {
+            if total + size > bytes && total > 0 {
                 break;
             }
-            total += seen.size.max(1);
+            total += size.max(1);
             given.extend(self.lease(position, id, now));
         }
         given

@@ -33,6 +33,7 @@ struct World {
     topic: Vec<String>,
     backlog: Backlog,
     now: Duration,
+    next_consumer: u64,
 }
 
 const MANY: Appetite = Appetite {
@@ -50,7 +51,16 @@ impl World {
             topic: Vec::new(),
             backlog: Backlog::new(rules, Position(0), 1),
             now: Duration::ZERO,
+            next_consumer: 100,
         }
+    }
+
+    /// Somebody new.
+    fn join(&mut self) -> ConsumerId {
+        let id = ConsumerId(self.next_consumer);
+        self.next_consumer += 1;
+        self.backlog.join(id, MANY);
+        id
     }
 
     fn publish(&mut self, keys: &[&str]) {
@@ -99,8 +109,7 @@ impl World {
 
     /// A pull: somebody who comes once.
     fn pull(&mut self, messages: usize) -> Vec<Given> {
-        let id = ConsumerId(99);
-        self.backlog.join(id, MANY);
+        let id = self.join();
         let given = self.take(id, messages);
         self.backlog.leave(id);
         given
@@ -129,6 +138,9 @@ impl World {
         }
         self.backlog = backlog;
         self.now = now;
+        if self.backlog.is_restoring() {
+            self.read();
+        }
     }
 
     fn clocks(&self) -> Clocks {
@@ -475,7 +487,7 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
     let mut given: Vec<(Given, u8)> = Vec::new();
     let mut saved = world.backlog.save(world.clocks());
     let mut changes: Vec<Changes> = Vec::new();
-    let mut joined = BTreeSet::new();
+    let mut joined: BTreeMap<u8, ConsumerId> = BTreeMap::new();
     for act in acts {
         match act {
             Act::Publish(keys) => {
@@ -489,10 +501,8 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
                 given.extend(taken.into_iter().map(|g| (g, 0)));
             }
             Act::Take { who, messages } => {
-                if joined.insert(who) {
-                    world.backlog.join(ConsumerId(who.into()), MANY);
-                }
-                let taken = world.take(ConsumerId(who.into()), messages);
+                let id = *joined.entry(who).or_insert_with(|| world.join());
+                let taken = world.take(id, messages);
                 model.give(&world, who, &taken);
                 given.extend(taken.into_iter().map(|g| (g, who)));
             }
@@ -538,8 +548,9 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
                 }
             }
             Act::Leave(who) => {
-                joined.remove(&who);
-                world.backlog.leave(ConsumerId(who.into()));
+                if let Some(id) = joined.remove(&who) {
+                    world.backlog.leave(id);
+                }
             }
             Act::Forward(done) => {
                 for (position, failures) in world.backlog.take_forwarding() {

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_no_schema_is_refused() {
         for (text, part) in [
-            ("message", "schema.proto"),
+            ("message", "expected an identifier"),
             ("syntax = \"proto3\";", "no message"),
             (
                 "syntax = \"proto3\"; message A {} message B {}",

@@ -9,8 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use lauf_events::Caller;
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
-use lauf_events::pubsub::{Deps, PubSub};
+use lauf_events::pubsub::{self, PubSub};
+use lauf_events::scheduler::{self, Scheduler};
+use lauf_events::tasks::{self, Tasks};
 use lauf_iam::Issuer;
 use lauf_model::Clock;
 use lauf_store::Store;
@@ -21,6 +24,8 @@ use outgoing::Outgoing;
 /// What runs.
 pub(crate) struct Events {
     pub(crate) pubsub: PubSub,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) tasks: Tasks,
     log: EmbeddedLog,
     keys: tokio::task::JoinHandle<()>,
 }
@@ -50,15 +55,38 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Events> {
         Arc::clone(parts.clock),
     );
     let issuer = Arc::clone(parts.issuer);
-    let pubsub = PubSub::start(Deps {
+    let caller: Arc<dyn Caller> = Arc::new(Outgoing::new(parts.listen, parts.domain, issuer));
+    let pubsub = PubSub::start(pubsub::Deps {
         log: Arc::new(log.clone()),
         store: parts.store.clone(),
         clock: Arc::clone(parts.clock),
-        caller: Arc::new(Outgoing::new(parts.listen, parts.domain, issuer)),
+        caller: Arc::clone(&caller),
     })
     .await
     .context("cannot start Pub/Sub")?;
-    Ok(Events { pubsub, log, keys })
+    let scheduler = Scheduler::start(scheduler::Deps {
+        store: parts.store.clone(),
+        clock: Arc::clone(parts.clock),
+        caller: Arc::clone(&caller),
+        pubsub: pubsub.clone(),
+    })
+    .await
+    .context("cannot start Cloud Scheduler")?;
+    let tasks = Tasks::start(tasks::Deps {
+        log: Arc::new(log.clone()),
+        store: parts.store.clone(),
+        clock: Arc::clone(parts.clock),
+        caller,
+    })
+    .await
+    .context("cannot start Cloud Tasks")?;
+    Ok(Events {
+        pubsub,
+        scheduler,
+        tasks,
+        log,
+        keys,
+    })
 }
 
 impl Events {
