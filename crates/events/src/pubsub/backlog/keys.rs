@@ -123,6 +123,13 @@ impl Keys {
         }
     }
 
+    /// The first message of a key that is remembered.
+    pub(super) fn first(&self, name: &str) -> Option<Position> {
+        let key = self.keys.get(name)?;
+        let (waiting, leased) = (key.waiting.first(), key.leased.first());
+        waiting.into_iter().chain(leased).min().copied()
+    }
+
     pub(super) fn head(&self, name: &str) -> Option<Head> {
         let key = self.keys.get(name)?;
         Some(Head {

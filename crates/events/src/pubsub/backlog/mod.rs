@@ -18,7 +18,8 @@
 //!    the dead-letter topic, or too old.
 //! 3. With ordering, a message is given out only when all earlier ones of its key are done, or are
 //!    with the same consumer. When one fails, those after it that are with the consumer are taken
-//!    back. Other keys are not held up.
+//!    back, and come again even if they were said to be done, as Google documents it; but where delivery
+//!    is exactly once, done is done. Other keys are not held up.
 //! 4. What is remembered is bounded. Of one key it is at most [`KEY_WINDOW`] messages; where the
 //!    others begin is remembered instead, and they are read again when there is room.
 
@@ -142,6 +143,8 @@ enum State {
         number: u64,
         consumer: Option<ConsumerId>,
     },
+    /// Said to be done while an earlier one of its key is not: it comes again if that one does.
+    Acked,
     /// On its way to the dead-letter topic.
     Forwarding,
 }
@@ -171,6 +174,8 @@ pub(crate) struct Backlog {
     keys: Keys,
     consumers: BTreeMap<ConsumerId, Consumer>,
     forwarding: Vec<Position>,
+    /// Leases with lower numbers are of earlier starts.
+    first_number: u64,
     next_number: u64,
     changes: Unsaved,
 }
@@ -207,6 +212,7 @@ impl Backlog {
             keys: Keys::default(),
             consumers: BTreeMap::new(),
             forwarding: Vec::new(),
+            first_number,
             next_number: first_number,
             changes: Unsaved::default(),
         }
@@ -458,18 +464,49 @@ impl Backlog {
         if self.rules.exactly_once && !self.holds(position, number, now) {
             return Outcome::Stale;
         }
+        if !self.rules.exactly_once && self.is_behind(position) {
+            return self.set_aside(position, number);
+        }
         if self.seen.contains_key(&position) {
             self.finish(position);
-        } else if position >= self.frontier
-            && position < self.restored_upto
-            && !self.done.contains(position)
-        {
+        } else if position >= self.frontier && !self.done.contains(position) {
             // Given out before this start, and not looked at since.
+            let earlier = self.rules.exactly_once || number < self.first_number;
+            let keyed = self.rules.ordered && !self.rules.exactly_once;
+            if !earlier || keyed || self.done.len() >= MAX_SEEN {
+                return Outcome::Stale;
+            }
             self.done.insert(position, position.plus(1));
             self.carried.remove(&position);
             self.changes.done.push(position);
         }
         Outcome::Counts
+    }
+
+    /// Whether an earlier message of the same key is not done.
+    fn is_behind(&self, position: Position) -> bool {
+        let key = self.seen.get(&position).and_then(|seen| seen.key.as_ref());
+        let first = key.and_then(|key| self.keys.first(key));
+        first.is_some_and(|first| first < position)
+    }
+
+    /// Keeps in mind that a message is done as soon as those before it are. One that was taken back
+    /// meanwhile comes again whatever is said of it.
+    fn set_aside(&mut self, position: Position, number: u64) -> Outcome {
+        let Some(seen) = self.seen.get(&position) else {
+            return Outcome::Counts;
+        };
+        match seen.state {
+            State::Acked => Outcome::Counts,
+            State::Leased { number: found, .. } if found == number => {
+                self.unlease(position);
+                if let Some(seen) = self.seen.get_mut(&position) {
+                    seen.state = State::Acked;
+                }
+                Outcome::Counts
+            }
+            _ => Outcome::Stale,
+        }
     }
 
     /// Whether this lease of this message is the one in force.
@@ -735,21 +772,35 @@ impl Backlog {
         }
     }
 
-    /// A message is done.
+    /// A message is done, and those after it of its key that waited for that alone.
     fn finish(&mut self, position: Position) {
-        self.unlease(position);
-        self.unready(position);
-        let Some(seen) = self.seen.remove(&position) else {
+        let Some(key) = self.finish_one(position) else {
             return;
         };
+        while let Some(next) = self.keys.first(&key)
+            && self
+                .seen
+                .get(&next)
+                .is_some_and(|seen| seen.state == State::Acked)
+        {
+            self.finish_one(next);
+        }
+        self.settle(&key);
+    }
+
+    /// A message is done. Says what its key is.
+    fn finish_one(&mut self, position: Position) -> Option<Arc<str>> {
+        self.unlease(position);
+        self.unready(position);
+        let seen = self.seen.remove(&position)?;
         if let State::Delayed(until) = seen.state {
             self.delayed.remove(&(until, position));
         }
         self.changes.done.push(position);
-        if let Some(key) = seen.key {
-            self.keys.finish(&key, position);
-            self.settle(&key);
+        if let Some(key) = &seen.key {
+            self.keys.finish(key, position);
         }
+        seen.key
     }
 
     // --- What has to be written down.

@@ -52,6 +52,11 @@ impl Ranges {
         self.0.iter().map(|(begin, end)| (*begin, *end))
     }
 
+    /// How many ranges there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

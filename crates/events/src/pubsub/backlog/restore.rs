@@ -102,7 +102,8 @@ impl Backlog {
             let carried = self.carried.entry(position).or_default();
             carried.lease = Some((lease.number, clocks.until_wall(lease.until)));
             self.restored_upto = self.restored_upto.max(position.plus(1));
-            self.next_number = self.next_number.max(lease.number + 1);
+            self.first_number = self.first_number.max(lease.number + 1);
+            self.next_number = self.next_number.max(self.first_number);
         }
     }
 

@@ -294,6 +294,27 @@ fn a_consumer_may_want_one_message_of_a_key_at_a_time() {
 }
 
 #[test]
+fn what_comes_after_a_failure_comes_again_even_if_it_was_said_to_be_done() {
+    let mut world = World::new(ordered());
+    world.backlog.join(ANN, MANY);
+    world.publish(&["a", "a", "a", "b"]);
+    let given = world.take(ANN, 10);
+    assert_eq!(world.ack(&given[1]), Outcome::Counts);
+    assert_eq!(world.ack(&given[3]), Outcome::Counts);
+    assert_eq!(world.backlog.done_before(), Position(0));
+    assert_eq!(world.nack(&given[0]), Outcome::Counts);
+    assert_eq!(world.ack(&given[2]), Outcome::Stale);
+    let again = world.take(ANN, 10);
+    assert_eq!(places(&again), [0, 1, 2]);
+    // The other way round they are done as soon as the first is.
+    assert_eq!(world.ack(&again[2]), Outcome::Counts);
+    assert_eq!(world.ack(&again[1]), Outcome::Counts);
+    assert!(world.take(ANN, 10).is_empty());
+    assert_eq!(world.ack(&again[0]), Outcome::Counts);
+    assert_eq!(world.backlog.done_before(), Position(4));
+}
+
+#[test]
 fn consumers_get_no_more_than_they_take() {
     let mut world = World::new(rules());
     world.publish(&[""; 10]);
@@ -401,10 +422,16 @@ fn a_backlog_of_blocked_keys_survives_a_restart() {
         .collect();
     world.publish(&keys);
     let mut done = BTreeSet::new();
-    for _ in 0..40 {
+    for round in 0..40 {
+        let mut failed = BTreeSet::new();
         for given in world.pull(100) {
-            if given.position.0 % 7 != 0 {
-                world.ack(&given);
+            let key = keys[usize::try_from(given.position.0).unwrap()];
+            if (given.position.0 + round) % 31 == 0 {
+                failed.insert(key);
+            }
+            // What comes after a failure comes again, whatever is said of it.
+            if !failed.contains(key) {
+                assert_eq!(world.ack(&given), Outcome::Counts);
                 done.insert(given.position.0);
             }
         }
@@ -471,6 +498,8 @@ fn some_rules() -> impl Strategy<Value = Rules> {
 struct Model {
     done: BTreeSet<Position>,
     held: BTreeMap<Position, (Given, u8, Duration)>,
+    /// Said to be done while an earlier one of the key is not.
+    pending: BTreeSet<Position>,
 }
 
 proptest! {
@@ -514,8 +543,12 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
                     assert_eq!(outcome == Outcome::Counts, holds, "{this:?}");
                 }
                 if outcome == Outcome::Counts {
-                    model.done.insert(this.position);
                     model.held.remove(&this.position);
+                    if !rules.exactly_once && model.is_behind(&world, this.position) {
+                        model.pending.insert(this.position);
+                    } else {
+                        model.finish(&world, this.position);
+                    }
                 }
             }
             Act::Nack(at) if !given.is_empty() => {
@@ -558,7 +591,7 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
                     assert!(!model.done.contains(&position) && !model.held.contains_key(&position));
                     world.backlog.forwarded(position, done, world.now + SECOND);
                     if done {
-                        model.done.insert(position);
+                        model.finish(&world, position);
                     }
                 }
             }
@@ -575,6 +608,7 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
                 joined.clear();
                 // What was with somebody still is where delivery is exactly once, and is not
                 // where it is not.
+                model.pending.clear();
                 let held = mem::take(&mut model.held);
                 if rules.exactly_once {
                     for (position, (this, who, until)) in held {
@@ -600,12 +634,12 @@ fn check_laws(rules: Rules, acts: Vec<Act>) {
         for this in world.pull(1_000) {
             model.give(&world, 0, &[this]);
             assert_eq!(world.ack(&this), Outcome::Counts);
-            model.done.insert(this.position);
             model.held.remove(&this.position);
+            model.finish(&world, this.position);
         }
         for (position, _) in world.backlog.take_forwarding() {
             world.backlog.forwarded(position, true, world.now);
-            model.done.insert(position);
+            model.finish(&world, position);
         }
     }
     assert_eq!(model.done.len(), world.topic.len(), "some never came");
@@ -625,11 +659,16 @@ impl Model {
                 !self.held.contains_key(&position),
                 "{this:?} is with another"
             );
+            assert!(
+                !self.pending.contains(&position),
+                "{this:?} is as good as done"
+            );
             let key = &world.topic[usize::try_from(position.0).unwrap()];
             if world.backlog.rules.ordered && !key.is_empty() {
                 for earlier in (0..position.0).map(Position) {
                     let same = world.topic[usize::try_from(earlier.0).unwrap()] == *key;
-                    if same && !self.done.contains(&earlier) {
+                    let over = self.done.contains(&earlier) || self.pending.contains(&earlier);
+                    if same && !over {
                         let held = self.held.get(&earlier);
                         // A pull that comes again is another consumer, but what one pull takes
                         // belongs together.
@@ -651,15 +690,40 @@ impl Model {
         held.is_some_and(|(found, _, until)| found.number == this.number && *until > world.now)
     }
 
+    /// Those of a message's key, where keys matter.
+    fn of_its_key(world: &World, position: Position) -> Vec<Position> {
+        let key = |at: &Position| &world.topic[usize::try_from(at.0).unwrap()];
+        if !world.backlog.rules.ordered || key(&position).is_empty() {
+            return vec![position];
+        }
+        let all = (0..world.topic.len() as u64).map(Position);
+        all.filter(|other| key(other) == key(&position)).collect()
+    }
+
+    fn is_behind(&self, world: &World, position: Position) -> bool {
+        let all = Self::of_its_key(world, position);
+        all.iter()
+            .any(|other| *other < position && !self.done.contains(other))
+    }
+
+    /// A message is done, and with it those that waited for it.
+    fn finish(&mut self, world: &World, position: Position) {
+        self.done.insert(position);
+        for next in Self::of_its_key(world, position) {
+            if !self.done.contains(&next) && !self.pending.remove(&next) {
+                break;
+            }
+            self.done.insert(next);
+        }
+    }
+
     /// A message is nobody's again, and those of its key after it.
     fn give_back(&mut self, world: &World, position: Position) {
-        self.held.remove(&position);
-        let key = &world.topic[usize::try_from(position.0).unwrap()];
-        if world.backlog.rules.ordered && !key.is_empty() {
-            let topic = &world.topic;
-            self.held.retain(|other, _| {
-                *other < position || topic[usize::try_from(other.0).unwrap()] != *key
-            });
+        for other in Self::of_its_key(world, position) {
+            if other >= position {
+                self.held.remove(&other);
+                self.pending.remove(&other);
+            }
         }
     }
 
