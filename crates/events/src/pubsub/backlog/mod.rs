@@ -570,7 +570,16 @@ impl Backlog {
         );
         if leased {
             self.unlease(position);
+            self.note_lease_end(position);
             self.again(position, State::Waiting);
+        }
+    }
+
+    /// Lets a lease be known to have ended before its deadline, though nobody has failed: the next start
+    /// must not find it in force.
+    fn note_lease_end(&mut self, position: Position) {
+        if self.rules.exactly_once {
+            self.changes.leases.push((position, 0, Duration::ZERO));
         }
     }
 
@@ -696,6 +705,7 @@ impl Backlog {
         };
         for later in self.keys.give_back(&key, position) {
             self.unlease(later);
+            self.note_lease_end(later);
             if let Some(seen) = self.seen.get_mut(&later) {
                 seen.state = State::Waiting;
             }
