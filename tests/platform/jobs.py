@@ -157,8 +157,8 @@ def tell(platform):
             raise Failed(message)
 
     with step("signals, memory and time end a task, and it is told which"):
-        _, _, last = once(platform, "killed", ["signal", "15"])
-        expect("signal", last["termSignal"], 15)
+        _, _, last = once(platform, "crasher", ["crash"])
+        expect("signal", last["termSignal"], 11)
         _, _, last = once(platform, "eater", ["eat"])
         if "Memory limit of 128 MiB exceeded" not in last["status"]["message"]:
             raise Failed(str(last))

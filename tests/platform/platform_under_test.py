@@ -207,7 +207,10 @@ class Platform:
 
     def lauf(self, *words, fails=False):
         """Runs a command of the command line."""
-        done = subprocess.run([LAUF, *words, "--data", str(self.data)], capture_output=True, text=True,
+        # What follows `--` is not ours.
+        end = words.index("--") if "--" in words else len(words)
+        line = [LAUF, *words[:end], "--data", str(self.data), *words[end:]]
+        done = subprocess.run(line, capture_output=True, text=True,
                               timeout=90, check=False, stdin=subprocess.DEVNULL)
         if (done.returncode != 0) != fails:
             raise Failed(f"lauf {' '.join(words)}: exit {done.returncode}: {done.stderr[-800:]}")

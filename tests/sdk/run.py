@@ -18,12 +18,11 @@ from google.auth.exceptions import RefreshError
 from google.cloud import run_v2
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.longrunning import operations_pb2
-from google.oauth2.credentials import Credentials
 from google.protobuf import duration_pb2, field_mask_pb2
 
-PARENT = "projects/demo/locations/us-central1"
+from clients import PARENT, WAIT, expect, fails, make
+
 NAME = f"{PARENT}/services/hello"
-WAIT = 60
 # google.api.LaunchStage.GA; the client has the number alone.
 GA = 4
 
@@ -52,43 +51,7 @@ class Server:
 
     def client(self, kind):
         """A client as its users make it, but for the address and the token."""
-        if self.transport == "rest":
-            return kind(
-                credentials=Credentials(token=self.token),
-                client_options={"api_endpoint": f"http://{self.address}"},
-                transport="rest",
-            )
-        # gRPC sends credentials through TLS alone, so the token goes as what it becomes there.
-        channel = grpc.intercept_channel(
-            grpc.insecure_channel(self.address), Bearer(self.token)
-        )
-        return kind(transport=kind.get_transport_class("grpc")(channel=channel))
-
-
-class Bearer(grpc.UnaryUnaryClientInterceptor):
-    """Adds the token to each call."""
-
-    def __init__(self, token):
-        self.header = ("authorization", f"Bearer {token}")
-
-    def intercept_unary_unary(self, continuation, details, request):
-        details = details._replace(metadata=[*(details.metadata or ()), self.header])
-        return continuation(details, request)
-
-
-def expect(true, what):
-    """Fails with what was found instead."""
-    if not true:
-        raise AssertionError(repr(what))
-
-
-def fails(kind, call):
-    """The error that a call must end in."""
-    try:
-        result = call()
-    except kind as error:
-        return error
-    raise AssertionError(f"gave {result!r}, but must fail with {kind.__name__}")
+        return make(kind, self.transport, self.address, self.token)
 
 
 def wanted(image="hello"):

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Google's own client libraries, unmodified: Python, Node.js and Go over gRPC and over REST against the API alone, and Python over
-# gRPC through the one port of a whole platform; see run.py, run.mjs, go/main.go and door.py.
+# gRPC through the one port of a whole platform, and jobs and worker pools over both; see run.py, run.mjs, go/main.go, door.py and
+# run_jobs.py.
 #   LAUF_SERVE   the program crates/api/examples/serve.rs; built by cargo where unset
-#   LAUF_BIN     the program `lauf`, for door.py; skipped where unset
+#   LAUF_BIN     the program `lauf`, for door.py and run_jobs.py; skipped where unset
 # What the clients need is kept in the target folder.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -67,13 +68,14 @@ if python_client; then tell "$venv/bin/python" "$here/run.py" "$serve"; else ski
 if node_client; then tell node "$here/run.mjs" "$serve" "$target/sdk-node/node_modules"; else skip node "$why"; fi
 if go_client; then tell "$target/sdk-go" "$serve"; else skip go "$why"; fi
 if [ -z "${LAUF_BIN:-}" ]; then
-  skip door "LAUF_BIN does not say where lauf is"
+  skip platform "LAUF_BIN does not say where lauf is"
 elif [ "$(id -u)" != 0 ]; then
-  skip door "a platform needs root"
+  skip platform "a platform needs root"
 elif python_client; then
   tell "$venv/bin/python" "$here/door.py"
+  tell "$venv/bin/python" "$here/run_jobs.py"
 else
-  skip door "$why"
+  skip platform "$why"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -4,7 +4,10 @@
 mod support;
 
 use http::StatusCode;
-use lauf_model::{Execution, ExecutionKey, Task};
+use lauf_model::{
+    ConditionStatus, Execution, ExecutionKey, Meta, Task, WorkerPool, WorkerPoolKey,
+    WorkerPoolRevision,
+};
 use lauf_store::{Resource as _, Txn};
 use serde_json::{Value, json};
 use support::{Platform, RUN, SERVICES};
@@ -380,4 +383,100 @@ async fn a_worker_pool_lives_from_create_to_delete_beside_a_service_of_its_name(
     assert_eq!(status, StatusCode::OK);
     let (_, body) = p.call("GET", RUN, &one, None).await;
     assert!(body["metadata"]["deletionTimestamp"].is_string());
+}
+
+#[tokio::test]
+async fn the_revisions_of_services_and_pools_are_one_list_in_pages() {
+    let p = Platform::new().await;
+    let spec = json!({"template": {"spec": {"containers": [{"image": "puller"}]}}});
+    for name in ["a", "b"] {
+        let service = json!({"metadata": {"name": name}, "spec": spec});
+        let (status, body) = p.call("POST", RUN, SERVICES, Some(&service)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    p.reconcile().await;
+    let revisions = "/apis/serving.knative.dev/v1/namespaces/demo/revisions";
+    let (_, of_services) = p.call("GET", RUN, revisions, None).await;
+    let mut all = names(&of_services);
+    assert_eq!(all.len(), 2);
+    let pool = json!({"metadata": {"name": "puller"}, "spec": spec});
+    p.call("POST", RUN, POOLS, Some(&pool)).await;
+    let key = WorkerPoolKey {
+        project: "demo".into(),
+        region: "us-central1".into(),
+        name: "puller".into(),
+    };
+    let made = p.store.find::<WorkerPool>(&key).await.unwrap().unwrap();
+    for name in ["puller-1", "puller-2"] {
+        let revision = WorkerPoolRevision {
+            meta: Meta {
+                name: name.into(),
+                ..made.value.meta.clone()
+            },
+            pool: "puller".into(),
+            pool_generation: 1,
+            template_as_sent: Default::default(),
+            spec: made.value.spec.template.spec.clone(),
+            status: Default::default(),
+        };
+        let at = WorkerPoolRevision::at(&key.revision(name));
+        p.store
+            .write(Txn::new().put(at, revision.body()))
+            .await
+            .unwrap();
+        all.push(name.to_owned());
+    }
+    for (limit, pages) in [(1, 4), (2, 2), (3, 2), (4, 1), (0, 1)] {
+        let (mut seen, mut after, mut count) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = format!("{revisions}?limit={limit}&continue={after}");
+            let (_, page) = p.call("GET", RUN, &page, None).await;
+            seen.extend(names(&page));
+            count += 1;
+            match page["metadata"]["continue"].as_str() {
+                Some(next) => next.clone_into(&mut after),
+                None => break,
+            }
+        }
+        assert_eq!(seen, all, "in pages of {limit}");
+        assert_eq!(count, pages, "pages of {limit}");
+    }
+    let of_pool = format!("{revisions}?labelSelector=run.googleapis.com/workerPool%20%3D%20puller");
+    let (_, of_pool) = p.call("GET", RUN, &of_pool, None).await;
+    assert_eq!(names(&of_pool), all[2..]);
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().unwrap();
+    let name = |item: &Value| item["metadata"]["name"].as_str().unwrap().to_owned();
+    items.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn what_failed_and_is_being_deleted_has_not_failed_to_be_deleted() {
+    let p = Platform::new().await;
+    p.call("POST", RUN, JOBS, Some(&etl())).await;
+    let made = run(&p, "etl", &json!({})).await;
+    let name = made["metadata"]["name"].as_str().unwrap();
+    let key = ExecutionKey {
+        project: "demo".into(),
+        region: "us-central1".into(),
+        name: name.into(),
+    };
+    let mut failed = p.store.find::<Execution>(&key).await.unwrap().unwrap();
+    let completed = &mut failed.value.status.conditions[0];
+    assert_eq!(completed.kind, "Completed");
+    completed.status = ConditionStatus::False;
+    completed.reason = "NonZeroExitCode".into();
+    let at = Execution::at(&key);
+    let txn = Txn::replace(at, failed.version, failed.value.body());
+    p.store.write(txn).await.unwrap();
+    let one = format!("{EXECUTIONS}/{name}");
+    let shown = async || p.call("GET", RUN, &one, None).await.1["status"]["conditions"][0].clone();
+    assert_eq!(shown().await["status"], "False");
+    let (status, _) = p.call("DELETE", RUN, &one, None).await;
+    assert_eq!(status, StatusCode::OK);
+    let deleting = shown().await;
+    assert_eq!(deleting["status"], "Unknown");
+    assert_eq!(deleting["reason"], "Deleting");
 }

@@ -47,6 +47,16 @@ pub(crate) fn is_there(error: &lauf_sandbox::StartError) -> bool {
     reason == Some(FailReason::IdInUse)
 }
 
+/// The exit of an instance of which nothing is known but that it is gone.
+pub(crate) fn unseen(at: Timestamp) -> Exit {
+    Exit {
+        code: None,
+        signal: None,
+        reason: ExitReason::Lost,
+        at,
+    }
+}
+
 /// How an instance ended, from what the keeper saw.
 pub(crate) fn exit(exited: &Exited, at: Timestamp) -> Exit {
     let (code, signal) = match exited.status {

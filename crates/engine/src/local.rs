@@ -1,7 +1,8 @@
 //! The engine of this machine: images from `lauf-image`, containers by `lauf-sandbox`.
 
+use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use lauf_model::{BOOST_AFTER_START, Clock, InstanceId, boosted_cpu};
 use lauf_sandbox::{
     ContainerSpec, ExitStatus, Exited, KeeperClient, KeeperConfig, KeeperEvent, NetNs,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
@@ -59,7 +60,19 @@ struct Inner {
     /// Replaced when the keeper had to be made anew.
     keeper: RwLock<Keeper>,
     table: Table,
+    ends: Mutex<Ends>,
 }
+
+/// Instances that have ended and that nobody asks for any more, the earliest first. The keeper holds
+/// their exits until their output is safe: they say whose it is.
+#[derive(Default)]
+struct Ends {
+    waiting: VecDeque<lauf_sandbox::InstanceId>,
+    forgotten: u64,
+}
+
+/// As many exits as the keeper holds. Whoever does not read the output does not miss it either.
+const MAX_ENDS: usize = 20_000;
 
 /// A keeper, and a name for its life that no other keeper ever has.
 struct Keeper {
@@ -137,6 +150,7 @@ impl LocalEngine {
             prober,
             keeper: RwLock::new(Keeper::new(keeper)),
             table: Table::default(),
+            ends: Mutex::default(),
         };
         let engine = Self(Arc::new(inner));
         tokio::spawn(follow(engine.clone(), events));
@@ -194,6 +208,38 @@ impl LocalEngine {
         // A keeper that is gone has nothing to say any more.
         let _ = self.0.keeper().logs_seen(position);
     }
+
+    /// What is known of all instances that run or whose ends are not forgotten, whoever started them.
+    pub async fn specs(&self) -> Vec<InstanceSpec> {
+        let listed = self.0.keeper().list_all().await.unwrap_or_default();
+        let running = listed.running.iter().map(|running| &running.info.labels);
+        let exited = listed.exited.iter().map(|exited| &exited.labels);
+        running.chain(exited).filter_map(spec_of).collect()
+    }
+
+    /// How many instances have ended so far: whoever reads the spool to its end after this has all that
+    /// those wrote.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        let ends = lock(&self.0.ends);
+        ends.forgotten + u64::try_from(ends.waiting.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Says that the output of the first so many instances that ended will not be read again.
+    pub fn forget_ends(&self, count: u64) {
+        let mut ends = lock(&self.0.ends);
+        while ends.forgotten < count
+            && let Some(id) = ends.waiting.pop_front()
+        {
+            ends.forgotten += 1;
+            // A keeper that is gone has forgotten everything.
+            let _ = self.0.keeper().forget(&id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {
@@ -251,29 +297,106 @@ impl Inner {
             hosts: Some("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned()),
             labels: [(SPEC_LABEL.to_owned(), label)].into(),
             stop_signal: SIGTERM,
+            // An attempt of a task is on record before it is started, so the next server looks for it.
+            outlives_asker: spec.owner.keeps_exits(),
             ..ContainerSpec::new(id, Vec::new(), Vec::new())
         })
     }
 
-    /// The way into an instance that the keeper knows already: another server asked for it and died
-    /// before it heard of it. It may be about to start, run, or have ended.
-    async fn find_started(&self, id: &InstanceId, entry: &Arc<Entry>) -> Arc<dyn Endpoint> {
+    /// Has the keeper start a container; the way into it. When nobody waits for the keeper's answer any
+    /// more, what it started is stopped: before the answer there is nothing that could be.
+    async fn begin(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        container: ContainerSpec,
+    ) -> Result<Arc<dyn Endpoint>, lauf_sandbox::StartError> {
+        let (tell, told) = oneshot::channel();
+        let (engine, id) = (LocalEngine(Arc::clone(self)), id.clone());
+        tokio::spawn(async move {
+            let answer = engine.0.keeper().start(container).await;
+            match tell.send(answer) {
+                Err(Ok(_)) => engine.stop(&id, Duration::ZERO).await,
+                Err(Err(_)) => engine.0.table.remove(&id),
+                Ok(()) => {}
+            }
+        });
+        let gone = |_| Err(lauf_sandbox::KeeperError::Gone.into());
+        let running = told.await.unwrap_or_else(gone)?;
+        Ok(Arc::new(NetNsEndpoint(running.netns)))
+    }
+
+    /// Has the keeper start a task's container, which it may know already, because another server asked
+    /// for it and died before it heard of it. It may be about to start, run, or have ended; and when it
+    /// could not be started, it is unknown again. Nothing stops it when nobody waits any more: whoever
+    /// comes next finds it here.
+    async fn begin_or_find(
+        &self,
+        id: &InstanceId,
+        container: ContainerSpec,
+        entry: &Arc<Entry>,
+    ) -> Result<Arc<dyn Endpoint>, lauf_sandbox::StartError> {
         loop {
+            match self.keeper().start(container.clone()).await {
+                Ok(running) => return Ok(Arc::new(NetNsEndpoint(running.netns))),
+                Err(error) if fault::is_there(&error) => {}
+                Err(error) => return Err(error),
+            }
             let listed = self.keeper().list_all().await;
             let found = listed.ok().and_then(|listed| {
                 let mut running = listed.running.into_iter();
                 running.find(|r| r.info.id.as_str() == id.0)
             });
             if let Some(running) = found {
-                return Arc::new(NetNsEndpoint(running.netns));
+                return Ok(Arc::new(NetNsEndpoint(running.netns)));
             }
             // An exit that is not forgotten is told again with every list. The keeper does not tell
             // this server of a start that another one asked for, so there is nothing to await; it
             // takes milliseconds, and only after a restart.
             let ended = tokio::time::timeout(LOOK_AGAIN, entry.exited()).await;
             if ended.is_ok() {
-                return Arc::new(Nowhere);
+                return Ok(Arc::new(Nowhere));
             }
+        }
+    }
+
+    /// Takes notice of the end of an instance.
+    fn note_exit(&self, exited: &Exited) {
+        let id = InstanceId(exited.id.as_str().to_owned());
+        let spec = spec_of(&exited.labels);
+        let known = self
+            .table
+            .exited(&id, fault::exit(exited, self.at(exited.at)));
+        let Some(spec) = spec else {
+            return self.forget_later(exited.id.clone());
+        };
+        // One that is told again, or too early, which `look_again` makes up for.
+        if !known {
+            return;
+        }
+        log_exit(self, &spec, exited);
+        if !spec.owner.keeps_exits() {
+            self.forget_later(exited.id.clone());
+        }
+    }
+
+    /// Ends the entries of those that ended after they were listed and before there was an entry.
+    async fn look_again(&self) {
+        // A keeper that is gone has lost all instances, and whoever sees that says so.
+        let now = self.keeper().list_all().await.unwrap_or_default();
+        for exited in &now.exited {
+            self.note_exit(exited);
+        }
+    }
+
+    fn forget_later(&self, id: lauf_sandbox::InstanceId) {
+        let mut ends = lock(&self.ends);
+        ends.waiting.push_back(id);
+        if ends.waiting.len() > MAX_ENDS
+            && let Some(oldest) = ends.waiting.pop_front()
+        {
+            ends.forgotten += 1;
+            // A keeper that is gone has forgotten everything.
+            let _ = self.keeper().forget(&oldest);
         }
     }
 
@@ -407,11 +530,13 @@ impl Engine for LocalEngine {
             engine: Some(self.clone()).filter(|_| !is_task),
             id: spec.id.clone(),
         };
-        let endpoint: Arc<dyn Endpoint> = match inner.keeper().start(container).await {
-            Ok(running) => Arc::new(NetNsEndpoint(running.netns)),
-            Err(error) if is_task && fault::is_there(&error) => {
-                inner.find_started(&spec.id, &entry).await
-            }
+        let begun = if is_task {
+            inner.begin_or_find(&spec.id, container, &entry).await
+        } else {
+            inner.begin(&spec.id, container).await
+        };
+        let endpoint = match begun {
+            Ok(endpoint) => endpoint,
             Err(error) => {
                 abandon.engine = None;
                 inner.table.remove(&spec.id);
@@ -484,12 +609,15 @@ impl Engine for LocalEngine {
         };
         let mut adopted = Vec::new();
         for exited in listed.exited {
-            let Some(spec) = spec_of(&exited.labels).filter(|s| s.owner.keeps_exits()) else {
+            let spec = spec_of(&exited.labels);
+            if let Some(spec) = &spec {
+                inner.log.starting(spec);
+            }
+            let Some(spec) = spec.filter(|s| s.owner.keeps_exits()) else {
                 // Nobody waits for it any more.
-                let _ = inner.keeper().forget(&exited.id);
+                inner.forget_later(exited.id);
                 continue;
             };
-            inner.log.starting(&spec);
             let entry = inner.table.insert(&spec.id);
             let at = inner.at(exited.at);
             inner.table.exited(&spec.id, fault::exit(&exited, at));
@@ -501,6 +629,7 @@ impl Engine for LocalEngine {
                 &entry,
             ));
         }
+        let mut known = Vec::new();
         for running in listed.running {
             let Some(spec) = spec_of(&running.info.labels) else {
                 // Not ours, or of a version that cannot be read any more: nobody would stop it.
@@ -510,7 +639,10 @@ impl Engine for LocalEngine {
                 continue;
             };
             inner.log.starting(&spec);
-            let entry = inner.table.insert(&spec.id);
+            known.push((inner.table.insert(&spec.id), spec, running));
+        }
+        inner.look_again().await;
+        for (entry, spec, running) in known {
             let endpoint: Arc<dyn Endpoint> = Arc::new(NetNsEndpoint(running.netns));
             // The old server may have died before the instance was ready, so the probe decides
             // again; an instance that serves passes it at once. What a task has done already is not
@@ -555,8 +687,7 @@ impl Engine for LocalEngine {
 
     fn forget(&self, id: &InstanceId) {
         if let Ok(id) = lauf_sandbox::InstanceId::new(id.0.as_str()) {
-            // A keeper that is gone has forgotten everything.
-            let _ = self.0.keeper().forget(&id);
+            self.0.forget_later(id);
         }
     }
 
@@ -624,21 +755,7 @@ async fn follow(engine: LocalEngine, mut events: mpsc::Receiver<KeeperEvent>) {
     let inner = &engine.0;
     loop {
         match events.recv().await {
-            Some(KeeperEvent::Exited(exited)) => {
-                let id = InstanceId(exited.id.as_str().to_owned());
-                let spec = spec_of(&exited.labels);
-                let exit = fault::exit(&exited, inner.at(exited.at));
-                let kept = spec.as_ref().is_some_and(|s| s.owner.keeps_exits());
-                if inner.table.exited(&id, exit)
-                    && let Some(spec) = &spec
-                {
-                    log_exit(inner, spec, &exited);
-                }
-                if !kept {
-                    // A keeper that is gone has forgotten everything.
-                    let _ = inner.keeper().forget(&exited.id);
-                }
-            }
+            Some(KeeperEvent::Exited(exited)) => inner.note_exit(&exited),
             Some(KeeperEvent::Oom(id)) => tracing::debug!(%id, "a process ran out of memory"),
             Some(KeeperEvent::LogsAdvanced) => inner.log.spool_advanced(),
             Some(KeeperEvent::Gone) | None => {

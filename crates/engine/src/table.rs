@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lauf_model::InstanceId;
 use tokio::sync::watch;
 
-use crate::{Exit, ExitReason, InstanceState};
+use crate::{Exit, ExitReason, InstanceState, fault};
 
 /// What is known of one instance.
 #[derive(Debug)]
@@ -100,13 +100,7 @@ impl Table {
     pub(crate) fn all_lost(&self, at: jiff::Timestamp) {
         let all: Vec<InstanceId> = self.lock().keys().cloned().collect();
         for id in all {
-            let lost = Exit {
-                code: None,
-                signal: None,
-                reason: ExitReason::Lost,
-                at,
-            };
-            self.exited(&id, lost);
+            self.exited(&id, fault::unseen(at));
         }
     }
 }

@@ -108,6 +108,10 @@ pub struct ContainerSpec {
     /// The signal that asks the instance to stop (15, `SIGTERM`, unless the image says otherwise). Given back at adoption;
     /// sending it is the caller's business.
     pub stop_signal: i32,
+    /// Whether it is started also when the connection that asked for it is gone by then. Otherwise it is killed, as whoever
+    /// comes next does not know of it.
+    #[serde(default)]
+    pub outlives_asker: bool,
 }
 
 impl ContainerSpec {
@@ -132,6 +136,7 @@ impl ContainerSpec {
             hosts: None,
             labels: BTreeMap::new(),
             stop_signal: 15,
+            outlives_asker: false,
         }
     }
 

@@ -6,15 +6,14 @@ pub(crate) mod annotations;
 mod autoscaling;
 pub(crate) mod container;
 mod revision;
+mod revisions;
 #[cfg(test)]
 pub(crate) mod roundtrip;
 pub(crate) mod run;
 pub(crate) mod service;
 pub(crate) mod types;
 
-use lauf_model::{
-    Revision, Service, ServiceKey, Status, Violation, WorkerPoolKey, WorkerPoolRevision,
-};
+use lauf_model::{Service, ServiceKey, Status, Violation, WorkerPoolKey, WorkerPoolRevision};
 use lauf_store::{Resource, Stored, Version};
 use serde::Serialize;
 use serde_json::json;
@@ -80,7 +79,7 @@ async fn namespaced(api: &Api, ask: &Ask, project: &str, path: &[&str]) -> Resul
             let gone = api.delete_service(&ask.caller, &key, expected, dry_run);
             deleted(GROUP, "services", name, &gone.await?.value.meta.uid)
         }
-        ("GET", ["revisions"]) => revisions(api, ask, project).await,
+        ("GET", ["revisions"]) => revisions::list(api, ask, project).await,
         ("GET", ["revisions", name]) => {
             let key = key("")?;
             let of_pool = WorkerPoolKey::beside(&key, "").revision(name);
@@ -149,91 +148,6 @@ async fn located(
         }
         _ => Err(ask.no_such_path()),
     }
-}
-
-/// The revisions of services, then those of worker pools; of one kind alone when the selector asks
-/// for the revisions of one service or one pool.
-async fn revisions(api: &Api, ask: &Ask, project: &str) -> Result<Reply, Status> {
-    let selector = Selector::parse(ask.param("labelSelector"))?;
-    let of_pools = || {
-        list(
-            api,
-            ask,
-            project,
-            "RevisionList",
-            |r: &Stored<WorkerPoolRevision>| {
-                let written = run::worker_pool::write_revision(&r.value, r.version.get());
-                (written.metadata.labels.clone(), written)
-            },
-        )
-    };
-    if selector.only(run::worker_pool::WORKER_POOL).is_some() {
-        return of_pools().await;
-    }
-    let write = |r: &Stored<Revision>| {
-        let written = revision::write(&r.value, r.version.get());
-        (written.metadata.labels.clone(), written)
-    };
-    let region = listed_region(api, ask)?;
-    let region = region.as_deref();
-    let from = Token::decode(ask.param("continue"))?;
-    let in_pools = from.as_ref().is_some_and(|token| token.second);
-    let limit = ask.count("limit")?;
-    let select = |labels: &Labels| selector.matches(labels);
-    let mut page = if in_pools {
-        Listing {
-            items: Vec::new(),
-            next: None,
-            version: Version::ZERO,
-        }
-    } else {
-        api.page(project, region, limit, from.clone(), |stored| {
-            let (labels, item) = write(&stored);
-            select(&labels).then_some(item)
-        })
-        .await?
-    };
-    let room = limit == 0 || page.items.len() < limit;
-    if page.next.is_none() && !room {
-        // The pools begin on the next page.
-        page.next = Some(Token {
-            scope: String::new(),
-            name: String::new(),
-            second: true,
-        });
-    } else if page.next.is_none() {
-        let left = limit.saturating_sub(page.items.len());
-        let from = from.filter(|token| token.second && !token.scope.is_empty());
-        let pools: Listing<types::Revision> = api
-            .page(
-                project,
-                region,
-                left,
-                from,
-                |r: Stored<WorkerPoolRevision>| {
-                    let written = run::worker_pool::write_revision(&r.value, r.version.get());
-                    select(&written.metadata.labels).then_some(written)
-                },
-            )
-            .await?;
-        page.items.extend(pools.items);
-        page.next = pools.next.map(|token| Token {
-            second: true,
-            ..token
-        });
-        page.version = pools.version;
-    }
-    reply::ok(&types::List {
-        api_version: types::API_VERSION,
-        kind: "RevisionList",
-        metadata: types::ListMeta {
-            resource_version: page.version.to_string(),
-            next: page.next.map(|t| t.encode()).unwrap_or_default(),
-            self_link: String::new(),
-        },
-        items: page.items,
-        unreachable: Vec::new(),
-    })
 }
 
 async fn create(api: &Api, ask: &Ask, place: ServiceKey) -> Result<Reply, Status> {
@@ -383,13 +297,7 @@ async fn list_in<T: Resource, V: Serialize>(
     kind: &'static str,
     write: impl Fn(&Stored<T>) -> (Labels, V),
 ) -> Result<Reply, Status> {
-    if !ask.param("fieldSelector").is_empty() {
-        return Err(Status::invalid(vec![Violation::new(
-            "fieldSelector",
-            "is not supported by this version of Lauf; select by labels.",
-        )]));
-    }
-    let selector = Selector::parse(ask.param("labelSelector"))?;
+    let selector = selector(ask)?;
     let from = Token::decode(ask.param("continue"))?;
     let limit = ask.count("limit")?;
     let page: Listing<V> = api
@@ -399,7 +307,22 @@ async fn list_in<T: Resource, V: Serialize>(
             selector.matches(&labels).then_some(item)
         })
         .await?;
-    reply::ok(&types::List {
+    reply::ok(&as_list(kind, page))
+}
+
+/// Which of a list's items are asked for.
+fn selector(ask: &Ask) -> Result<Selector, Status> {
+    if !ask.param("fieldSelector").is_empty() {
+        return Err(Status::invalid(vec![Violation::new(
+            "fieldSelector",
+            "is not supported by this version of Lauf; select by labels.",
+        )]));
+    }
+    Selector::parse(ask.param("labelSelector"))
+}
+
+fn as_list<V>(kind: &'static str, page: Listing<V>) -> types::List<V> {
+    types::List {
         api_version: types::API_VERSION,
         kind,
         metadata: types::ListMeta {
@@ -409,5 +332,5 @@ async fn list_in<T: Resource, V: Serialize>(
         },
         items: page.items,
         unreachable: Vec::new(),
-    })
+    }
 }

@@ -7,13 +7,16 @@ use super::annotations::CREATOR;
 use super::service;
 use super::types;
 
+/// The label that says which service a revision belongs to.
+pub(super) const SERVICE: &str = "serving.knative.dev/service";
+
 /// Writes a revision.
 pub(crate) fn write(revision: &Revision, version: u64) -> types::Revision {
     let meta = &revision.meta;
     let mut metadata = service::metadata(meta, version, "revisions");
     let labels = &mut metadata.labels;
     for (key, value) in [
-        ("serving.knative.dev/service", revision.service.clone()),
+        (SERVICE, revision.service.clone()),
         (
             "serving.knative.dev/configuration",
             revision.service.clone(),
@@ -55,7 +58,7 @@ pub(crate) fn write(revision: &Revision, version: u64) -> types::Revision {
         spec: service::write_revision_spec(&revision.spec, &revision.template_as_sent),
         status: types::RevisionStatus {
             observed_generation: meta.generation,
-            conditions: service::conditions(&status.conditions),
+            conditions: service::conditions_of(meta, &status.conditions),
             container_statuses: (!digest.is_empty())
                 .then(|| types::ContainerStatus {
                     name: revision.spec.container.name.clone(),
@@ -108,10 +111,9 @@ pub(crate) fn route(of: &Service, version: u64) -> Value {
 }
 
 fn owned_by_service(of: &Service, metadata: &mut types::ObjectMeta) {
-    metadata.labels.insert(
-        "serving.knative.dev/service".to_owned(),
-        of.meta.name.clone(),
-    );
+    metadata
+        .labels
+        .insert(SERVICE.to_owned(), of.meta.name.clone());
     metadata.owner_references = vec![types::OwnerReference {
         api_version: types::API_VERSION,
         kind: "Service",

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lauf_model::revision::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_SECONDS};
 use lauf_model::{
-    Condition, Ingress, Meta, RevisionSpec, RevisionTemplate, Scaling, Service, ServiceSpec,
-    Severity, TrafficStatus, TrafficTarget, Violation,
+    Condition, ConditionStatus, Ingress, Meta, RevisionSpec, RevisionTemplate, Scaling, Service,
+    ServiceSpec, Severity, TrafficStatus, TrafficTarget, Violation,
 };
 
 use super::annotations::{self as key, Reader, Writer};
@@ -151,6 +151,19 @@ pub(crate) fn time(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
+/// Writes the conditions of a resource. While it is being deleted it has not failed: clients that wait
+/// for its end take a failure for one of the deletion.
+pub(crate) fn conditions_of(meta: &Meta, all: &[Condition]) -> Vec<types::Condition> {
+    let mut written = conditions(all);
+    if meta.deleted.is_some() {
+        for failed in written.iter_mut().filter(|c| c.status == "False") {
+            failed.status = ConditionStatus::Unknown.as_str();
+            "Deleting".clone_into(&mut failed.reason);
+        }
+    }
+    written
+}
+
 /// Writes conditions.
 pub(crate) fn conditions(conditions: &[Condition]) -> Vec<types::Condition> {
     conditions
@@ -175,7 +188,7 @@ fn status(service: &Service) -> types::ServiceStatus {
     let observed = (status.observed_generation > 0).then_some(status.observed_generation);
     types::ServiceStatus {
         observed_generation: observed,
-        conditions: conditions(&status.conditions),
+        conditions: conditions_of(&service.meta, &status.conditions),
         latest_created_revision_name: status.latest_created_revision.clone(),
         latest_ready_revision_name: status.latest_ready_revision.clone(),
         traffic: write_traffic_status(&status.traffic),

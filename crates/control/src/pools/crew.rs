@@ -22,11 +22,21 @@ pub(crate) enum Order {
     Retire(oneshot::Sender<()>),
 }
 
+/// How many instances a revision shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// One, until its share of the pool is known: the one by which it was found to be well goes on,
+    /// so that the share need not begin with another start.
+    Check,
+    /// Its share.
+    Share(u32),
+}
+
 /// How a crew is reached.
 #[derive(Clone)]
 pub(crate) struct Crew {
     /// How many instances there shall be.
-    pub(crate) wanted: Arc<watch::Sender<u32>>,
+    pub(crate) wanted: Arc<watch::Sender<Wanted>>,
     /// How many run.
     pub(crate) running: watch::Receiver<u32>,
     pub(crate) orders: mpsc::Sender<Order>,
@@ -43,9 +53,9 @@ pub(crate) struct Needs {
     pub(crate) new_id: fn() -> InstanceId,
 }
 
-/// Starts a crew that wants `wanted` instances. Dropping all of its orders' senders ends it and leaves
+/// Starts a crew that wants as many instances as `wanted` says. Dropping all of its orders' senders ends it and leaves
 /// the instances running.
-pub(crate) fn start(needs: Needs, wanted: u32) -> Crew {
+pub(crate) fn start(needs: Needs, wanted: Wanted) -> Crew {
     let (orders, inbox) = mpsc::channel(16);
     let wanted = Arc::new(watch::Sender::new(wanted));
     let (count, running) = watch::channel(0);
@@ -71,7 +81,7 @@ pub(crate) fn start(needs: Needs, wanted: u32) -> Crew {
 
 struct Work {
     needs: Needs,
-    wants: watch::Receiver<u32>,
+    wants: watch::Receiver<Wanted>,
     count: watch::Sender<u32>,
     /// The instances that run, the oldest first.
     members: Vec<Member>,
@@ -120,9 +130,10 @@ impl Work {
     /// Starts and stops as many as are missing or too many. Says how long to wait before it starts
     /// more, if it has to.
     fn act(&mut self, now: Duration) -> Option<Duration> {
-        let asked = usize::try_from(*self.wants.borrow_and_update()).unwrap_or(usize::MAX);
-        // The first one is the check of a deploy, wanted or not.
-        let wanted = asked.max(usize::from(!self.firsts.is_empty()));
+        let wanted = match *self.wants.borrow_and_update() {
+            Wanted::Check => 1,
+            Wanted::Share(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        };
         let there = self.members.iter().filter(|m| !m.stopping).count();
         let have = there + self.starts.len();
         if have < wanted {

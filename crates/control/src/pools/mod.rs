@@ -17,7 +17,7 @@ use lauf_model::{Clock, InstanceId, WorkerPoolKey, WorkerPoolRevision, WorkerPoo
 use tokio::sync::oneshot;
 
 use crate::queue::WorkQueue;
-use crew::{Crew, Needs, Order};
+use crew::{Crew, Needs, Order, Wanted};
 
 /// The instances of all worker pools.
 pub(crate) struct Crews {
@@ -53,22 +53,43 @@ impl Crews {
         }
     }
 
-    /// Makes sure that a revision is there, with this many instances wanted.
+    /// Makes sure that a revision's instances are started, one for now: see [`Wanted::Check`].
+    pub(crate) fn check(&self, key: &WorkerPoolRevisionKey, revision: &WorkerPoolRevision) {
+        let mut crews = lock(&self.by_revision);
+        if !crews.contains_key(key) {
+            let crew = self.crew(key, revision, Wanted::Check);
+            crews.insert(key.clone(), crew);
+        }
+    }
+
+    /// Gives a revision its share of the instances.
     pub(crate) fn want(
         &self,
         key: &WorkerPoolRevisionKey,
         revision: &WorkerPoolRevision,
         count: u32,
     ) {
+        let share = Wanted::Share(count);
         let mut crews = lock(&self.by_revision);
-        if let Some(crew) = crews.get(key) {
-            crew.wanted.send_if_modified(|wanted| {
-                let changed = *wanted != count;
-                *wanted = count;
-                changed
-            });
+        let Some(crew) = crews.get(key) else {
+            let crew = self.crew(key, revision, share);
+            crews.insert(key.clone(), crew);
             return;
-        }
+        };
+        crew.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != share;
+            *wanted = share;
+            changed
+        });
+    }
+
+    /// Starts the crew of a revision with what an earlier server started for it.
+    fn crew(
+        &self,
+        key: &WorkerPoolRevisionKey,
+        revision: &WorkerPoolRevision,
+        wanted: Wanted,
+    ) -> Crew {
         let mut adopted = Vec::new();
         lock(&self.unclaimed).retain(|instance| {
             let own = matches!(&instance.spec.owner, Owner::WorkerPool(of) if of == key);
@@ -85,7 +106,7 @@ impl Crews {
             adopted,
             new_id: self.new_id,
         };
-        let crew = crew::start(needs, count);
+        let crew = crew::start(needs, wanted);
         let (mut running, pools, pool) = (
             crew.running.clone(),
             Arc::clone(&self.pools),
@@ -97,7 +118,7 @@ impl Crews {
                 pools.add(pool.clone());
             }
         });
-        crews.insert(key.clone(), crew);
+        crew
     }
 
     /// How many instances of a revision run.

@@ -46,8 +46,7 @@ pub(crate) async fn reconcile(
             Err(error) => return conclude(context, key, revision, Err(error)).await,
         }
     }
-    // How many it shall have comes with its share; the first one is a check.
-    context.crews.want(key, &revision.value, 0);
+    context.crews.check(key, &revision.value);
     let started = context.crews.first_instance(key).await;
     conclude(context, key, revision, started).await
 }

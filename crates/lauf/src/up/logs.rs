@@ -285,14 +285,20 @@ impl SpoolFollower {
     pub(crate) fn start(
         engine: LocalEngine,
         journal: Arc<Journal>,
+        log: LogStore,
         data: &Path,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower {
             reader: SpoolReader::open(&engine.spool_dir(), saved_position(data)),
             saved: data.join("spool.position"),
+            saved_at: journal.clock.monotonic(),
+            unsaved: false,
+            ends: 0,
+            unknown: String::new(),
             engine,
             journal: Arc::clone(&journal),
+            log,
         };
         let (runtime, stopped) = (Handle::current(), Arc::clone(&stop));
         let thread = std::thread::Builder::new()
@@ -325,49 +331,100 @@ fn saved_position(data: &Path) -> Position {
 struct Follower {
     reader: SpoolReader,
     saved: PathBuf,
+    saved_at: Duration,
+    /// Whether anything was read since.
+    unsaved: bool,
+    /// How many instances had ended when the end of the spool was last reached.
+    ends: u64,
+    /// The last instance that had to be asked for.
+    unknown: String,
     engine: LocalEngine,
     journal: Arc<Journal>,
+    log: LogStore,
 }
 
 impl Follower {
     fn run(mut self, runtime: &Handle, stop: &AtomicBool) {
-        let mut saved_at = self.journal.clock.monotonic();
         let mut ends_by = None;
         loop {
             let ending = stop.load(Ordering::Acquire);
+            let ends = self.engine.ends();
             match self.reader.read(READ_BYTES) {
                 Ok(lines) if !lines.is_empty() => {
+                    self.unsaved = true;
                     for line in lines {
+                        if self.journal.owner(&line.instance).is_none() {
+                            self.find_owner(runtime, &line.instance);
+                        }
                         self.journal.line(line);
                     }
-                    let now = self.journal.clock.monotonic();
-                    if now.saturating_sub(saved_at) >= SAVE_EVERY {
-                        saved_at = now;
-                        self.save();
+                    if self.save_in().is_zero() {
+                        self.save(runtime);
                     }
+                    let now = self.journal.clock.monotonic();
                     if ending && now >= *ends_by.get_or_insert(now + LAST_LINES) {
-                        return self.save();
+                        return self.save(runtime);
                     }
                     continue;
                 }
-                Ok(_) => self.engine.spool_seen(self.reader.position()),
+                Ok(_) => {
+                    self.unsaved |= ends != self.ends;
+                    self.ends = ends;
+                    self.engine.spool_seen(self.reader.position());
+                }
                 Err(error) => tracing::error!(%error, "container output cannot be read"),
             }
             if ending {
-                return self.save();
+                return self.save(runtime);
             }
-            runtime.block_on(self.journal.more.notified());
+            if self.unsaved {
+                let (left, more) = (self.save_in(), self.journal.more.notified());
+                let waited = runtime.block_on(async { tokio::time::timeout(left, more).await });
+                if waited.is_err() {
+                    self.save(runtime);
+                }
+            } else {
+                runtime.block_on(self.journal.more.notified());
+            }
         }
     }
 
-    /// Writes the position down; only then may what is before it go.
-    fn save(&self) {
-        let written = serde_json::to_string(&self.reader.position())
+    /// An instance that a server asked for before it died has written before this server has heard of it.
+    fn find_owner(&mut self, runtime: &Handle, instance: &str) {
+        // Once, and not for each line of one that nobody can know.
+        if self.unknown == instance {
+            return;
+        }
+        for spec in runtime.block_on(self.engine.specs()) {
+            self.journal.starting(&spec);
+        }
+        instance.clone_into(&mut self.unknown);
+    }
+
+    /// In how long the position is to be written down.
+    fn save_in(&self) -> Duration {
+        let now = self.journal.clock.monotonic();
+        SAVE_EVERY.saturating_sub(now.saturating_sub(self.saved_at))
+    }
+
+    /// Writes the position down, after what was read is in the log; only then may what is before it go,
+    /// and whose it was.
+    fn save(&mut self, runtime: &Handle) {
+        self.saved_at = self.journal.clock.monotonic();
+        let flushed = runtime.block_on(self.log.flush());
+        let written = flushed
             .map_err(std::io::Error::other)
+            .and_then(|()| Ok(serde_json::to_string(&self.reader.position())?))
             .and_then(|text| fs::write(&self.saved, text))
             .and_then(|()| self.reader.release());
-        if let Err(error) = written {
-            tracing::warn!(%error, "the position in the containers' output cannot be kept");
+        match written {
+            Ok(()) => {
+                self.unsaved = false;
+                self.engine.forget_ends(self.ends);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the position in the containers' output cannot be kept");
+            }
         }
     }
 }

@@ -197,7 +197,8 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     .await?;
     gateway.fleet().stop_unclaimed();
     gateway.open();
-    let reader = logs::SpoolFollower::start(engine.clone(), Arc::clone(&journal), &settings.data)?;
+    let (reading, keeping) = (engine.clone(), Arc::clone(&journal));
+    let reader = logs::SpoolFollower::start(reading, keeping, logs.clone(), &settings.data)?;
 
     let garbage = garbage::collect(images.clone(), store.clone());
 

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     reader: FrameReader,
     writer: FrameWriter,
     /// Items still to be told for a `List`, with its `seq`.
-    pub(super) listing: Option<(u64, VecDeque<u64>)>,
+    pub(super) listings: VecDeque<(u64, VecDeque<u64>)>,
     greeted: bool,
     /// Whether epoll watches for room to write.
     pub(super) watches_room: bool,
@@ -50,7 +50,7 @@ impl Connection {
             socket,
             reader: FrameReader::default(),
             writer: FrameWriter::default(),
-            listing: None,
+            listings: VecDeque::new(),
             greeted: false,
             watches_room: false,
         };

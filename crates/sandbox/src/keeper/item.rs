@@ -56,6 +56,7 @@ pub(super) struct Start {
     pub(super) id: InstanceId,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) stop_signal: i32,
+    pub(super) outlives_asker: bool,
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
     pub(super) phases: Phases,

@@ -141,7 +141,7 @@ impl Keeper {
                     .filter(|(_, item)| matches!(item.state, State::Running(_)));
                 let serials = running.map(|(serial, _)| *serial).collect();
                 if let Some(connection) = &mut self.connection {
-                    connection.listing = Some((seq, serials));
+                    connection.listings.push_back((seq, serials));
                 }
             }
             Request::Forget { id } => {
@@ -167,18 +167,18 @@ impl Keeper {
             if connection.pending() > LIST_AHEAD {
                 return;
             }
-            let Some((seq, rest)) = &mut connection.listing else {
+            let Some((seq, rest)) = connection.listings.front_mut() else {
                 return;
             };
             let seq = *seq;
             let Some(serial) = rest.pop_front() else {
-                connection.listing = None;
+                connection.listings.pop_front();
                 let exits: Vec<Exited> = self.exits.iter().cloned().collect();
                 for exit in exits {
                     self.say(&Reply::Exited(exit), Vec::new());
                 }
                 self.done(seq, Ok(()));
-                return;
+                continue;
             };
             let Some(Item {
                 state: State::Running(running),

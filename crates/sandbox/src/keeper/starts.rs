@@ -142,6 +142,7 @@ impl Keeper {
             id: spec.id.clone(),
             labels: spec.labels,
             stop_signal: spec.stop_signal,
+            outlives_asker: spec.outlives_asker,
             begun: asked,
             deadline: now + START_LIMIT,
             // A zygote that had to be waited for for longer than this was not waiting for us.
@@ -335,7 +336,9 @@ impl Keeper {
             );
             // Now, not at the end of the turn: somebody's request is waiting for it.
             self.flush();
-        } else if let Some(item) = self.items.get(&serial) {
+        } else if let Some(item) = self.items.get(&serial)
+            && !start.outlives_asker
+        {
             // Who asked is gone, and whoever came instead does not know of it.
             let _ = pidfd_send_signal(&item.pidfd, Signal::KILL);
         }

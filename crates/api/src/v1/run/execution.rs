@@ -58,7 +58,7 @@ pub(crate) fn write(execution: &Execution, version: u64) -> types::Execution {
         status: types::ExecutionStatus {
             observed_generation: (status.observed_generation > 0)
                 .then_some(status.observed_generation),
-            conditions: service::conditions(&status.conditions),
+            conditions: service::conditions_of(&execution.meta, &status.conditions),
             start_time: status.started.map(service::time),
             completion_time: status.completed.map(service::time),
             running_count: status.running,

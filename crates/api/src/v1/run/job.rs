@@ -201,7 +201,7 @@ pub(crate) fn write(job: &Job, version: u64) -> types::Job {
         status: types::JobStatus {
             observed_generation: (status.observed_generation > 0)
                 .then_some(status.observed_generation),
-            conditions: service::conditions(&status.conditions),
+            conditions: service::conditions_of(&job.meta, &status.conditions),
             execution_count: status.execution_count,
             latest_created_execution: status.latest_execution.as_ref().map(reference),
         },

@@ -160,7 +160,7 @@ pub(crate) fn write(pool: &WorkerPool, version: u64) -> types::WorkerPool {
         status: types::WorkerPoolStatus {
             observed_generation: (status.observed_generation > 0)
                 .then_some(status.observed_generation),
-            conditions: service::conditions(&status.conditions),
+            conditions: service::conditions_of(&pool.meta, &status.conditions),
             latest_created_revision_name: status.latest_created_revision.clone(),
             latest_ready_revision_name: status.latest_ready_revision.clone(),
             instance_splits: status.splits.iter().map(write_split_status).collect(),
@@ -225,7 +225,7 @@ pub(crate) fn write_revision(revision: &WorkerPoolRevision, version: u64) -> kna
         spec: write_spec(&revision.spec, &revision.template_as_sent),
         status: knative::RevisionStatus {
             observed_generation: meta.generation,
-            conditions: service::conditions(&revision.status.conditions),
+            conditions: service::conditions_of(&revision.meta, &revision.status.conditions),
             container_statuses: (!digest.is_empty())
                 .then(|| knative::ContainerStatus {
                     name: revision.spec.container.name.clone(),
