@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Google's own Python clients for Pub/Sub, Scheduler and Tasks, unmodified, and gcloud, against the whole platform; see pubsub.py,
-# scheduler.py and tasks.py.
+# Google's own Python clients for Pub/Sub, Scheduler, Tasks and Eventarc, unmodified, and gcloud, against the whole platform; see pubsub.py,
+# scheduler.py, tasks.py and eventarc.py.
 #   LAUF_BIN          the program; target/debug/lauf where unset
 #   LAUF_EVENTS_VENV  a virtual environment to use and keep; events in the target folder where unset
 set -uo pipefail
@@ -18,15 +18,16 @@ skip() {
 }
 
 [ -x "$LAUF_BIN" ] || skip "there is no $LAUF_BIN: cargo build --workspace"
-if ! "$venv/bin/python" -c 'import google.cloud.pubsub_v1, google.cloud.scheduler_v1, google.cloud.tasks_v2, requests' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import google.cloud.pubsub_v1, google.cloud.scheduler_v1, google.cloud.tasks_v2, google.cloud.eventarc_v1, requests' 2>/dev/null; then
   command -v python3 >/dev/null || skip "python3 is not installed"
   python3 -m venv "$venv" >&2 || skip "python3 cannot make a virtual environment: install python3-venv"
   "$venv/bin/python" -m pip install -q --disable-pip-version-check \
-    'google-cloud-pubsub>=2.29,<3' 'google-cloud-scheduler>=2.16,<3' 'google-cloud-tasks>=2.19,<3' requests >&2 \
+    'google-cloud-pubsub>=2.29,<3' 'google-cloud-scheduler>=2.16,<3' 'google-cloud-tasks>=2.19,<3' \
+    'google-cloud-eventarc>=1.15,<2' requests >&2 \
     || skip "Google's clients cannot be had from the package index"
 fi
 
-for stories in pubsub scheduler tasks; do
+for stories in pubsub scheduler tasks eventarc; do
   said=$("$venv/bin/python" "$here/$stories.py" "$@" 2>&1)
   sum=$(tail -n 1 <<<"$said")
   if [[ $sum =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::Stream;
+use lauf_events::eventarc::Eventarc;
 use lauf_events::pubsub::PubSub;
 use lauf_events::scheduler::Scheduler;
 use lauf_events::tasks::Tasks;
@@ -27,6 +28,8 @@ pub struct Deps {
     pub scheduler: Scheduler,
     /// Queues of requests.
     pub tasks: Tasks,
+    /// Triggers.
+    pub eventarc: Eventarc,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What runs at this moment.

@@ -16,7 +16,9 @@ use tower::ServiceExt as _;
 use crate::api::Api;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply};
-use crate::{logging, native, pubsub, resourcemanager, scheduler, serviceusage, tasks, v1, v2};
+use crate::{
+    eventarc, logging, native, pubsub, resourcemanager, scheduler, serviceusage, tasks, v1, v2,
+};
 
 /// The longest path and query that is read, in bytes.
 const MAX_URI: usize = 16 << 10;
@@ -132,13 +134,18 @@ impl Door {
         let (caller, host, target) = self.let_in(&request)?;
         let path = request.uri().path();
         let apis: &[&str] = match target {
-            Target::Run if host.is_own() => {
-                &[v2::DOMAIN, pubsub::DOMAIN, scheduler::DOMAIN, tasks::DOMAIN]
-            }
+            Target::Run if host.is_own() => &[
+                v2::DOMAIN,
+                pubsub::DOMAIN,
+                scheduler::DOMAIN,
+                tasks::DOMAIN,
+                eventarc::DOMAIN,
+            ],
             Target::Run => &[v2::DOMAIN],
             Target::PubSub => &[pubsub::DOMAIN],
             Target::Scheduler => &[scheduler::DOMAIN],
             Target::Tasks => &[tasks::DOMAIN],
+            Target::Eventarc => &[eventarc::DOMAIN],
             _ => &[],
         };
         let found = apis.iter().find_map(|domain| {
@@ -166,7 +173,9 @@ impl Door {
             (Target::ServiceUsage, _) => serviceusage::answer(api, &ask, &path).await,
             (Target::ResourceManager, _) => resourcemanager::answer(api, &ask, &path).await,
             (Target::Logging, _) => logging::answer(api, &ask, &path).await,
-            (Target::PubSub | Target::Scheduler | Target::Tasks, _) => Err(ask.no_such_path()),
+            (Target::PubSub | Target::Scheduler | Target::Tasks | Target::Eventarc, _) => {
+                Err(ask.no_such_path())
+            }
         }
     }
 }
@@ -174,7 +183,7 @@ impl Door {
 /// What answers RPCs, of all APIs: their paths tell them apart.
 fn routes(api: &Api) -> Routes {
     let routes = pubsub::add(v2::routes(api), api);
-    tasks::add(scheduler::add(routes, api), api)
+    eventarc::add(tasks::add(scheduler::add(routes, api), api), api)
 }
 
 /// Whether an RPC's path is one of Pub/Sub's.

@@ -18,6 +18,8 @@ pub(crate) enum Target {
     Scheduler,
     /// `cloudtasks.googleapis.com`.
     Tasks,
+    /// `eventarc.googleapis.com`.
+    Eventarc,
 }
 
 /// What a host name says.
@@ -64,6 +66,7 @@ pub(crate) fn parse(authority: &str) -> Host {
         "pubsub" => Ok(Target::PubSub),
         "cloudscheduler" => Ok(Target::Scheduler),
         "cloudtasks" => Ok(Target::Tasks),
+        "eventarc" => Ok(Target::Eventarc),
         other => Err(format!("{other}.googleapis.com")),
     };
     Host {

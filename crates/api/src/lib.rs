@@ -22,6 +22,7 @@ mod config;
 mod deps;
 mod door;
 mod etag;
+mod eventarc;
 mod failed;
 mod host;
 mod iam;

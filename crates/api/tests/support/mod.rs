@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use lauf_api::{ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router};
+use lauf_events::eventarc::Eventarc;
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
 use lauf_events::pubsub::PubSub;
 use lauf_events::scheduler::Scheduler;
@@ -131,6 +132,11 @@ impl Platform {
             clock: Arc::clone(&clock),
             caller,
         });
+        let eventarc = Eventarc::start(lauf_events::eventarc::Deps {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            pubsub: pubsub.clone(),
+        });
         let deps = Deps {
             store: store.clone(),
             iam: Arc::new(iam),
@@ -138,6 +144,7 @@ impl Platform {
             pubsub,
             scheduler: scheduler.await.unwrap(),
             tasks: tasks.await.unwrap(),
+            eventarc: eventarc.await.unwrap(),
             clock,
             live: Arc::new(NothingRuns),
         };

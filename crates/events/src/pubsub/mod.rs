@@ -33,6 +33,8 @@ mod topics;
 
 pub use backlog::{KEY_WINDOW, MAX_SEEN};
 pub use filter::{Filter, FilterError, MAX_FILTER};
+pub use push::MESSAGE_PUBLISHED;
+
 pub use message::{MAX_ATTRIBUTES, MAX_BYTES, MAX_MESSAGES, Message, Published};
 pub use names::{DELETED_TOPIC, SchemaName, SnapshotName, SubscriptionName, TopicName};
 pub use registry::Page;

@@ -31,6 +31,9 @@ const MAX_BYTES: usize = 100 << 20;
 /// The longest an endpoint may take, whatever the deadline.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// The type of the event that a message is.
+pub const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
+
 /// What is needed to push.
 #[derive(Clone)]
 pub(super) struct Pusher {
@@ -180,6 +183,17 @@ fn request(name: &SubscriptionName, push: &Push, one: &Delivered) -> Option<Requ
         .uri(&push.endpoint)
         .header(header::USER_AGENT, "CloudPubSub-Google")
         .header(header::ACCEPT, "application/json");
+    if let Some(source) = &push.event_source {
+        for (key, value) in [
+            ("ce-specversion", "1.0"),
+            ("ce-type", MESSAGE_PUBLISHED),
+            ("ce-source", source),
+            ("ce-id", &one.message.position.to_string()),
+            ("ce-time", &one.message.time.to_string()),
+        ] {
+            request = request.header(key, value);
+        }
+    }
     let body = match push.unwrapped {
         None => {
             request = request.header(header::CONTENT_TYPE, "application/json");
@@ -278,6 +292,7 @@ mod tests {
             attributes: BTreeMap::new(),
             oidc: None,
             unwrapped: None,
+            event_source: None,
         };
         let one = Delivered {
             ack_id: "a".to_owned(),
@@ -293,6 +308,22 @@ mod tests {
             attempt: Some(2),
         };
         (name, push, one)
+    }
+
+    #[test]
+    fn an_event_has_its_attributes_as_headers() {
+        let (name, mut push, one) = some();
+        push.event_source = Some("//pubsub.googleapis.com/projects/demo/topics/t".to_owned());
+        let request = request(&name, &push, &one).unwrap();
+        let header = |key: &str| request.headers()[key].to_str().unwrap();
+        assert_eq!(header("ce-type"), MESSAGE_PUBLISHED);
+        assert_eq!(
+            header("ce-source"),
+            "//pubsub.googleapis.com/projects/demo/topics/t"
+        );
+        assert_eq!((header("ce-id"), header("ce-specversion")), ("7", "1.0"));
+        assert_eq!(header("ce-time"), "1970-01-01T00:00:00Z");
+        assert_eq!(header("content-type"), "application/json");
     }
 
     #[test]

@@ -115,6 +115,10 @@ pub struct Push {
     /// Whether the data is sent alone, without what is said around it; and if so, whether that is
     /// sent as headers.
     pub unwrapped: Option<Unwrapped>,
+    /// What messages are sent for as events, in the binary mode of CloudEvents, if they are. Not a
+    /// setting of Pub/Sub's own: Eventarc's subscriptions have it.
+    #[serde(default)]
+    pub event_source: Option<String>,
 }
 
 /// The identity that requests are sent with.

@@ -16,6 +16,7 @@ fn push(endpoint: &str) -> Push {
         attributes: BTreeMap::new(),
         oidc: None,
         unwrapped: None,
+        event_source: None,
     }
 }
 

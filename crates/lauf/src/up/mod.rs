@@ -126,6 +126,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         pubsub: events.pubsub.clone(),
         scheduler: events.scheduler.clone(),
         tasks: events.tasks.clone(),
+        eventarc: events.eventarc.clone(),
         clock: Arc::clone(&clock),
         live: Arc::clone(&live) as _,
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lauf_events::Caller;
+use lauf_events::eventarc::{self, Eventarc};
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
 use lauf_events::pubsub::{self, PubSub};
 use lauf_events::scheduler::{self, Scheduler};
@@ -26,6 +27,7 @@ pub(crate) struct Events {
     pub(crate) pubsub: PubSub,
     pub(crate) scheduler: Scheduler,
     pub(crate) tasks: Tasks,
+    pub(crate) eventarc: Eventarc,
     log: EmbeddedLog,
     keys: tokio::task::JoinHandle<()>,
 }
@@ -80,8 +82,16 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Events> {
     })
     .await
     .context("cannot start Cloud Tasks")?;
+    let eventarc = Eventarc::start(eventarc::Deps {
+        store: parts.store.clone(),
+        clock: Arc::clone(parts.clock),
+        pubsub: pubsub.clone(),
+    })
+    .await
+    .context("cannot start Eventarc")?;
     Ok(Events {
         pubsub,
+        eventarc,
         scheduler,
         tasks,
         log,
