@@ -25,7 +25,17 @@ pub(crate) fn small() -> EmbeddedConfig {
 }
 
 pub(crate) fn open(dir: &Path, config: &EmbeddedConfig) -> EmbeddedLog {
-    EmbeddedLog::open(dir, config, Arc::new(SystemClock::new())).unwrap()
+    let mut tries = 1_000;
+    loop {
+        match EmbeddedLog::open(dir, config, Arc::new(SystemClock::new())) {
+            // A child that another test starts has the lock too, between its fork and its exec.
+            Err(OpenError::InUse(_)) if tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            other => return other.unwrap(),
+        }
+    }
 }
 
 struct Folder {

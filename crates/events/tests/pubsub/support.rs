@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use jiff::Timestamp;
-use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
+use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _, OpenError};
 use lauf_events::pubsub::{
     DEFAULT_EXPIRATION, DEFAULT_RETENTION, Delivered, Deps, Message, PubSub, Subscription,
     SubscriptionName, Topic, TopicName,
@@ -69,7 +69,17 @@ pub(crate) fn open_log(dir: &Path, clock: Arc<dyn Clock>) -> EmbeddedLog {
         segment_bytes: 64 << 10,
         ..EmbeddedConfig::default()
     };
-    EmbeddedLog::open(dir.join("events"), &config, clock).unwrap()
+    let mut tries = 1_000;
+    loop {
+        match EmbeddedLog::open(dir.join("events"), &config, Arc::clone(&clock)) {
+            // A child that another test starts has the lock too, between its fork and its exec.
+            Err(OpenError::InUse(_)) if tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other.unwrap(),
+        }
+    }
 }
 
 impl House {

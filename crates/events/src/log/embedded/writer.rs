@@ -153,8 +153,7 @@ impl Writer {
                     None
                 };
             }
-            self.commit(batch);
-            drop(permits);
+            self.commit(batch, permits);
             if let Some(request) = next.take() {
                 match request.ask {
                     Ask::Create(name, reply) => _ = reply.send(self.create(name)),
@@ -234,7 +233,7 @@ impl Writer {
     }
 
     /// One commit, one sync.
-    fn commit(&mut self, mut batch: Vec<Staged>) {
+    fn commit(&mut self, mut batch: Vec<Staged>, permits: Vec<OwnedSemaphorePermit>) {
         if batch.is_empty() {
             return;
         }
@@ -278,6 +277,8 @@ impl Writer {
                 self.dirty.insert((staged.stream.id, staged.segment.base));
             }
         }
+        // Whoever has the answer finds the room free that the append took in the queue.
+        drop(permits);
         for staged in batch {
             for (reply, appended) in staged.replies {
                 // Whoever asked may have gone; it is written all the same.
