@@ -6,6 +6,7 @@ mod burst;
 mod cold_start;
 mod density;
 mod deploy;
+mod events;
 mod http1;
 mod jobs;
 mod machine;
@@ -38,6 +39,8 @@ enum Command {
     Deploy(deploy::Options),
     /// An execution with many one-line tasks, beside bare sandboxes.
     Jobs(jobs::Options),
+    /// Pub/Sub's core: durable publishes beside the bare disk, pulls, pushes.
+    Events(events::Options),
     /// Memory and descriptors of idle instances.
     Density(density::Options),
     /// Requests per CPU-second, p50 and p99 of the gateway beside nginx, haproxy, Envoy and Caddy.
@@ -60,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         Command::Burst(options) => burst::run(&options),
         Command::Deploy(options) => deploy::run(&options),
         Command::Jobs(options) => jobs::run(&options),
+        Command::Events(options) => events::run(&options),
         Command::Density(options) => density::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Simulate(options) => simulate::run(&options),

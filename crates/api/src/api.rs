@@ -74,13 +74,12 @@ impl Api {
             host,
             path,
             query,
-            body: self.body(body).await?,
+            body: self.body(body, self.config.max_body).await?,
         })
     }
 
     /// All of a body, within the bounds of size and time.
-    pub(crate) async fn body(&self, body: Body) -> Result<Bytes, Status> {
-        let most = self.config.max_body;
+    pub(crate) async fn body(&self, body: Body, most: usize) -> Result<Bytes, Status> {
         let whole = Limited::new(body, most).collect();
         match tokio::time::timeout(self.config.body_timeout, whole).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::Stream;
+use lauf_events::eventarc::Eventarc;
+use lauf_events::pubsub::PubSub;
+use lauf_events::scheduler::Scheduler;
+use lauf_events::tasks::Tasks;
 use lauf_iam::Iam;
 use lauf_model::{Clock, ServiceKey, Status};
 use lauf_store::Store;
@@ -18,6 +22,14 @@ pub struct Deps {
     pub iam: Arc<Iam>,
     /// What instances and the platform wrote.
     pub logs: Arc<dyn Logs>,
+    /// Messages.
+    pub pubsub: PubSub,
+    /// Schedules.
+    pub scheduler: Scheduler,
+    /// Queues of requests.
+    pub tasks: Tasks,
+    /// Triggers.
+    pub eventarc: Eventarc,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What runs at this moment.

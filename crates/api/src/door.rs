@@ -16,7 +16,9 @@ use tower::ServiceExt as _;
 use crate::api::Api;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply};
-use crate::{logging, native, resourcemanager, serviceusage, v1, v2};
+use crate::{
+    eventarc, logging, native, pubsub, resourcemanager, scheduler, serviceusage, tasks, v1, v2,
+};
 
 /// The longest path and query that is read, in bytes.
 const MAX_URI: usize = 16 << 10;
@@ -28,15 +30,27 @@ pub(crate) struct Door {
     /// What answers RPCs.
     rpcs: Routes,
     transcoder: Arc<Transcoder>,
+    /// Whether this is the door of a Pub/Sub emulator: nobody is asked who they are, and nothing else
+    /// is behind it.
+    emulator: bool,
 }
 
 impl Door {
     pub(crate) fn new(api: Api) -> Self {
         let transcoder = Transcoder::new(lauf_wire::pool(), BINDINGS);
         Self {
-            rpcs: v2::routes(&api),
+            rpcs: routes(&api).prepare(),
             api,
             transcoder: Arc::new(transcoder.expect("a test of lauf-wire reads the whole table")),
+            emulator: false,
+        }
+    }
+
+    /// The door of a Pub/Sub emulator.
+    pub(crate) fn emulator(api: Api) -> Self {
+        Self {
+            emulator: true,
+            ..Self::new(api)
         }
     }
 
@@ -63,6 +77,18 @@ impl Door {
                 format!("The request's path and query are longer than {MAX_URI} bytes."),
             ));
         }
+        if self.emulator {
+            if is_grpc(request.headers()) && !is_pubsub(uri.path()) {
+                return Err(Status::new(
+                    Code::Unimplemented,
+                    format!("{} is not a method of Pub/Sub.", uri.path()),
+                ));
+            }
+            let caller = Caller {
+                principal: self.api.deps.iam.admin().to_owned(),
+            };
+            return Ok((caller, host::parse(pubsub::DOMAIN), Target::PubSub));
+        }
         let caller = self.api.authenticate(request)?;
         let authority = uri
             .authority()
@@ -86,7 +112,8 @@ impl Door {
             request.map(tonic::body::Body::new)
         } else {
             let (parts, body) = request.into_parts();
-            let body = self.api.body(body).await?;
+            let most = self.largest(is_pubsub(parts.uri.path()));
+            let body = self.api.body(body, most).await?;
             Request::from_parts(parts, tonic::body::Body::new(Full::new(body)))
         };
         let mut response = ok(self.rpcs.oneshot(request).await);
@@ -94,17 +121,44 @@ impl Door {
         Ok(response.map(Body::new))
     }
 
+    /// The largest body of a request: messages may be large, resources are not.
+    fn largest(&self, messages: bool) -> usize {
+        if messages {
+            pubsub::MAX_REQUEST
+        } else {
+            self.api.config.max_body
+        }
+    }
+
     async fn rest(self, request: Request<Body>) -> Result<Reply, Status> {
         let (caller, host, target) = self.let_in(&request)?;
         let path = request.uri().path();
-        if target == Target::Run
-            && let Some(found) = self.transcoder.find(v2::DOMAIN, request.method(), path)
-        {
+        let apis: &[&str] = match target {
+            Target::Run if host.is_own() => &[
+                v2::DOMAIN,
+                pubsub::DOMAIN,
+                scheduler::DOMAIN,
+                tasks::DOMAIN,
+                eventarc::DOMAIN,
+            ],
+            Target::Run => &[v2::DOMAIN],
+            Target::PubSub => &[pubsub::DOMAIN],
+            Target::Scheduler => &[scheduler::DOMAIN],
+            Target::Tasks => &[tasks::DOMAIN],
+            Target::Eventarc => &[eventarc::DOMAIN],
+            _ => &[],
+        };
+        let found = apis.iter().find_map(|domain| {
+            let found = self.transcoder.find(domain, request.method(), path)?;
+            Some((found, *domain))
+        });
+        if let Some((found, domain)) = found {
+            let most = self.largest(domain == pubsub::DOMAIN);
             let (parts, body) = request.into_parts();
             let mut rest = Rest {
                 query: parts.uri.query().unwrap_or_default().to_owned(),
                 headers: parts.headers,
-                body: self.api.body(body).await?,
+                body: self.api.body(body, most).await?,
                 ..Rest::default()
             };
             rest.extensions.insert(caller);
@@ -119,8 +173,22 @@ impl Door {
             (Target::ServiceUsage, _) => serviceusage::answer(api, &ask, &path).await,
             (Target::ResourceManager, _) => resourcemanager::answer(api, &ask, &path).await,
             (Target::Logging, _) => logging::answer(api, &ask, &path).await,
+            (Target::PubSub | Target::Scheduler | Target::Tasks | Target::Eventarc, _) => {
+                Err(ask.no_such_path())
+            }
         }
     }
+}
+
+/// What answers RPCs, of all APIs: their paths tell them apart.
+fn routes(api: &Api) -> Routes {
+    let routes = pubsub::add(v2::routes(api), api);
+    eventarc::add(tasks::add(scheduler::add(routes, api), api), api)
+}
+
+/// Whether an RPC's path is one of Pub/Sub's.
+fn is_pubsub(path: &str) -> bool {
+    path.starts_with("/google.pubsub.") || path.starts_with("/google.iam.v1.IAMPolicy/")
 }
 
 /// gRPC, but not gRPC-Web, which is another protocol.

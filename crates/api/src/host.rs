@@ -12,6 +12,14 @@ pub(crate) enum Target {
     ResourceManager,
     /// `logging.googleapis.com`.
     Logging,
+    /// `pubsub.googleapis.com`.
+    PubSub,
+    /// `cloudscheduler.googleapis.com`.
+    Scheduler,
+    /// `cloudtasks.googleapis.com`.
+    Tasks,
+    /// `eventarc.googleapis.com`.
+    Eventarc,
 }
 
 /// What a host name says.
@@ -23,6 +31,13 @@ pub(crate) struct Host {
     pub(crate) region: Option<String>,
     /// Whether this is a Google host without a region: lists are then of all regions.
     pub(crate) global: bool,
+}
+
+impl Host {
+    /// Whether it is the platform's own, which serves every API whose paths tell it apart.
+    pub(crate) fn is_own(&self) -> bool {
+        self.service == Ok(Target::Run) && self.region.is_none() && !self.global
+    }
 }
 
 /// Reads a `Host` header or `:authority`, with or without a port.
@@ -48,6 +63,10 @@ pub(crate) fn parse(authority: &str) -> Host {
         "serviceusage" => Ok(Target::ServiceUsage),
         "cloudresourcemanager" => Ok(Target::ResourceManager),
         "logging" => Ok(Target::Logging),
+        "pubsub" => Ok(Target::PubSub),
+        "cloudscheduler" => Ok(Target::Scheduler),
+        "cloudtasks" => Ok(Target::Tasks),
+        "eventarc" => Ok(Target::Eventarc),
         other => Err(format!("{other}.googleapis.com")),
     };
     Host {
@@ -71,8 +90,8 @@ mod tests {
         assert_eq!((host.region, host.global), (None, true));
         assert_eq!(parse("Logging.googleapis.com").service, Ok(Target::Logging));
         assert_eq!(
-            parse("pubsub.googleapis.com").service,
-            Err("pubsub.googleapis.com".to_owned())
+            parse("translate.googleapis.com").service,
+            Err("translate.googleapis.com".to_owned())
         );
         let host = parse("127.0.0.1:8080");
         assert_eq!((host.service, host.global), (Ok(Target::Run), false));

@@ -22,6 +22,7 @@ mod config;
 mod deps;
 mod door;
 mod etag;
+mod eventarc;
 mod failed;
 mod host;
 mod iam;
@@ -29,13 +30,19 @@ mod jobs;
 mod lenient;
 mod logging;
 mod native;
+mod outgoing;
 mod page;
+mod policy_at;
+mod pubsub;
 mod refuse;
 mod reply;
 mod resourcemanager;
+mod rpc;
+mod scheduler;
 mod selector;
 mod services;
 mod serviceusage;
+mod tasks;
 mod v1;
 mod v2;
 mod worker_pools;
@@ -55,6 +62,16 @@ use door::Door;
 /// address. The `Host` header (or `:authority`) must come as the client sent it.
 pub fn router(config: ApiConfig, deps: Deps) -> Router {
     let door = Door::new(Api {
+        config: Arc::new(config),
+        deps,
+    });
+    Router::new().fallback(move |request: Request| door.clone().answer(request))
+}
+
+/// Pub/Sub alone, without asking who is calling: what clients expect of Google's emulator. Whoever
+/// reaches it may do everything with Pub/Sub; serve it on loopback, if at all.
+pub fn pubsub_emulator(config: ApiConfig, deps: Deps) -> Router {
+    let door = Door::emulator(Api {
         config: Arc::new(config),
         deps,
     });

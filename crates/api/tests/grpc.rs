@@ -265,10 +265,10 @@ async fn strangers_and_what_is_not_served_get_errors_of_grpc() {
     let mut stranger = ServicesClient::new(channel(&p, "127.0.0.1:8080", "wrong"));
     let error = stranger.get_service(get.clone()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unauthenticated);
-    let mut elsewhere = ServicesClient::new(channel(&p, "pubsub.googleapis.com", &p.token));
+    let mut elsewhere = ServicesClient::new(channel(&p, "translate.googleapis.com", &p.token));
     let error = elsewhere.get_service(get.clone()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
-    assert!(error.message().contains("pubsub.googleapis.com"));
+    assert!(error.message().contains("translate.googleapis.com"));
     let mut regional = ServicesClient::new(channel(&p, support::RUN, &p.token));
     let error = regional.get_service(get).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound);

@@ -282,7 +282,9 @@ async fn places_are_told_apart() {
             "{body}"
         );
     }
-    let (status, _) = p.call("GET", "pubsub.googleapis.com", "/v1/x", None).await;
+    let (status, _) = p
+        .call("GET", "translate.googleapis.com", "/v1/x", None)
+        .await;
     assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
     let stranger = http::Request::get(SERVICES).header("host", RUN);
     let (status, body) = p

@@ -242,11 +242,11 @@ struct PolicyCheck {
 }
 
 impl InvokerCheck for PolicyCheck {
-    fn check(&self, _service: &ServiceKey, _host: &str, token: Option<&str>) -> Result<(), Denied> {
+    fn check(&self, _service: &ServiceKey, host: &str, token: Option<&str>) -> Result<(), Denied> {
         let token = token.ok_or(Denied::Forbidden)?;
         let caller = self
             .iam
-            .bearer(token)
+            .identify(token, host)
             .map_err(|_| Denied::Unauthenticated)?;
         if self.iam.may_invoke(&caller, &self.policy) {
             Ok(())

@@ -2,19 +2,25 @@
 //!
 //! Today there is one principal with a secret of its own, the administrator, whose bearer token is
 //! made at the first start and kept in a file that only its owner can read. Policies on services
-//! decide who else may call them (`allUsers`).
+//! decide who else may call them: `allUsers`, and service accounts, on whose behalf the platform
+//! itself calls (pushes of Pub/Sub, schedules). Their tokens are signed by the [`Issuer`].
 #![forbid(unsafe_code)]
 
+mod issuer;
+mod keys;
 mod token;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lauf_model::policy::{ALL_AUTHENTICATED_USERS, INVOKER};
 use lauf_model::{Code, Policy, Status};
 
+pub use issuer::{BadToken, Claims, Issuer, NoKey, TOKEN_LIFE};
+pub use keys::{KeyError, Keys, Rotation, SHOWN_BEFORE, SIGNS_FOR, StoredKey, rotation};
 use token::Token;
 
 /// A caller that proved who it is.
@@ -30,6 +36,7 @@ pub struct Iam {
     admin: Token,
     principal: String,
     token_file: PathBuf,
+    issuer: Option<Arc<Issuer>>,
 }
 
 impl Iam {
@@ -45,7 +52,22 @@ impl Iam {
             admin,
             principal: format!("admin@{domain}"),
             token_file,
+            issuer: None,
         })
+    }
+
+    /// Takes the tokens of this issuer as well: access tokens for the APIs, identity tokens for
+    /// services.
+    #[must_use]
+    pub fn trusting(mut self, issuer: Arc<Issuer>) -> Self {
+        self.issuer = Some(issuer);
+        self
+    }
+
+    /// Whose tokens are taken, if any are.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&Arc<Issuer>> {
+        self.issuer.as_ref()
     }
 
     /// The administrator's name.
@@ -85,6 +107,12 @@ impl Iam {
                 principal: self.principal.clone(),
             });
         }
+        let issuer = self.issuer.as_ref();
+        if let Some(claims) = issuer.and_then(|issuer| issuer.check_access_token(token).ok()) {
+            return Ok(Caller {
+                principal: claims.email,
+            });
+        }
         Err(unauthenticated(
             "Request had invalid authentication credentials. `lauf token` prints a valid one; \
              `lauf gcloud setup` gives it to gcloud.",
@@ -98,7 +126,47 @@ impl Iam {
         caller.principal == self.principal
             || policy.grants(INVOKER, ALL_AUTHENTICATED_USERS)
             || policy.grants(INVOKER, &format!("user:{}", caller.principal))
+            || policy.grants(INVOKER, &format!("serviceAccount:{}", caller.principal))
     }
+
+    /// Tells whose token this is that came with a request to a service. An identity token must be for
+    /// that service: its audience is a URL with the host that was asked for, or the host alone.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`] when it is not known, has expired, or is for somebody else.
+    pub fn identify(&self, token: &str, host: &str) -> Result<Caller, Status> {
+        let claims = self
+            .issuer
+            .as_ref()
+            .and_then(|issuer| issuer.check_id_token(token).ok());
+        match claims {
+            Some(claims) if is_for(&claims.aud, host) => Ok(Caller {
+                principal: claims.email,
+            }),
+            Some(claims) => Err(unauthenticated(&format!(
+                "The identity token is for '{}'; this is {host}.",
+                claims.aud
+            ))),
+            None => self.bearer(token),
+        }
+    }
+}
+
+/// Whether an audience means a host. A tag's host is its service's.
+fn is_for(audience: &str, host: &str) -> bool {
+    let rest = audience
+        .split_once("://")
+        .map_or(audience, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let named = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    let untagged = |host: &str| {
+        let name = host.split_once("---").map_or(host, |(_, name)| name);
+        name.to_ascii_lowercase()
+    };
+    !named.is_empty() && untagged(named) == untagged(host)
 }
 
 fn presented(header: &str) -> Option<String> {
@@ -121,6 +189,23 @@ fn unauthenticated(message: &str) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_audience_means_a_host() {
+        let host = "hello-1.us.run.localhost";
+        for (audience, fits) in [
+            ("https://hello-1.us.run.localhost", true),
+            ("http://hello-1.us.run.localhost:8080/path?x", true),
+            ("hello-1.us.run.localhost", true),
+            ("https://green---hello-1.us.run.localhost", true),
+            ("https://other-1.us.run.localhost", false),
+            ("https://evil.example/hello-1.us.run.localhost", false),
+            ("https://hello-1.us.run.localhost.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_for(audience, host), fits, "{audience}");
+        }
+    }
 
     #[test]
     fn only_the_token_opens_the_door() {

@@ -100,6 +100,10 @@ pub(crate) struct UpArgs {
         value_delimiter = ','
     )]
     registry_auth: Option<Vec<PathBuf>>,
+    /// Serve Pub/Sub without credentials on this address, for clients that are given it as
+    /// PUBSUB_EMULATOR_HOST, such as 127.0.0.1:8085 [default: nowhere].
+    #[arg(long, env = "LAUF_PUBSUB_EMULATOR", value_name = "ADDR")]
+    pubsub_emulator: Option<SocketAddr>,
     /// The most bytes of logs kept, in MiB [default: 1024].
     #[arg(long, env = "LAUF_LOG_MIB", value_name = "MIB")]
     log_mib: Option<u64>,
@@ -133,6 +137,7 @@ pub(crate) struct Settings {
     pub(crate) registry_auth: Vec<PathBuf>,
     pub(crate) log_bytes: u64,
     pub(crate) jobs: JobLimits,
+    pub(crate) pubsub_emulator: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -233,6 +238,7 @@ impl Settings {
                 .filter(|host| !host.is_empty())
                 .collect(),
             registry_auth,
+            pubsub_emulator: typed.pubsub_emulator.or(file.pubsub_emulator),
             log_bytes: typed.log_mib.or(file.log_mib).unwrap_or(1024).max(16) << 20,
             jobs: JobLimits {
                 memory: typed

@@ -15,6 +15,15 @@ pub struct Site {
 }
 
 impl Site {
+    /// The platform's own address, which is no service's.
+    #[must_use]
+    pub fn root(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}://{}:{port}", self.scheme, self.domain),
+            None => format!("{}://{}", self.scheme, self.domain),
+        }
+    }
+
     /// The host name (without port) of a service.
     #[must_use]
     pub fn host(&self, service: &str, project_number: u64, region: &str) -> String {

@@ -12,7 +12,7 @@ mod locations;
 mod name;
 mod operation;
 mod operations;
-mod policy;
+pub(crate) mod policy;
 mod revision;
 mod revisions;
 #[cfg(test)]
@@ -73,7 +73,6 @@ pub(crate) fn routes(api: &Api) -> Routes {
         .add_service(WorkerPoolsServer::new(face()))
         .add_service(OperationsServer::new(face()))
         .add_service(LocationsServer::new(face()))
-        .prepare()
 }
 
 /// What an RPC ends in.

@@ -14,6 +14,7 @@ use tonic::{Request, async_trait};
 use super::name::{At, Here};
 use super::operation::Subject;
 use super::{Answer, Face, answer, asked, operation, page_size};
+use crate::eventarc;
 use crate::page::Token;
 use crate::services::Listing;
 
@@ -54,6 +55,9 @@ impl Operations for Face {
 impl Face {
     async fn operation(&self, name: &str) -> Result<Operation, Status> {
         let (place, id) = At("name").operation(&self.api, name).await?;
+        if let Some(id) = id.strip_prefix(eventarc::OPERATION) {
+            return eventarc::operation(&self.api, name, id);
+        }
         operation::get(&self.api, &place, id).await
     }
 

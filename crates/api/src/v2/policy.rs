@@ -41,7 +41,7 @@ pub(crate) fn test<K: PolicyOwner>(
 }
 
 /// Reads a policy that is to be set, and the version that it is to replace, if the client says so.
-fn read(sent: &wire::SetIamPolicyRequest) -> Result<(Policy, Option<Version>), Status> {
+pub(crate) fn read(sent: &wire::SetIamPolicyRequest) -> Result<(Policy, Option<Version>), Status> {
     let mut found = Vec::new();
     if let Some(mask) = &sent.update_mask {
         const WHOLE: [&str; 4] = ["bindings", "etag", "version", "*"];
@@ -149,7 +149,7 @@ fn is_member(member: &str) -> bool {
 }
 
 /// Writes a policy. One that was never set has version zero of the store.
-fn write(policy: &Policy, version: Version) -> wire::Policy {
+pub(crate) fn write(policy: &Policy, version: Version) -> wire::Policy {
     let bindings = policy.bindings.iter().map(|b| wire::Binding {
         role: b.role.clone(),
         members: b.members.clone(),

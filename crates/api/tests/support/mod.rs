@@ -8,13 +8,21 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use http::{Request, StatusCode};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use lauf_api::{ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router};
+use lauf_events::eventarc::Eventarc;
+use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
+use lauf_events::pubsub::PubSub;
+use lauf_events::scheduler::Scheduler;
+use lauf_events::tasks::Tasks;
+use lauf_events::{CallError, Caller, Identity};
 use lauf_iam::Iam;
 use lauf_model::url::Site;
 use lauf_model::{
@@ -41,6 +49,24 @@ struct NothingRuns;
 impl Live for NothingRuns {
     fn instances(&self, _: &ServiceKey) -> LiveCounts {
         LiveCounts::default()
+    }
+}
+
+/// The world, of which nothing can be reached.
+struct Nowhere;
+
+#[async_trait]
+impl Caller for Nowhere {
+    async fn call(
+        &self,
+        request: Request<Bytes>,
+        _: Option<Identity>,
+        _: Duration,
+    ) -> Result<Response<Bytes>, CallError> {
+        Err(CallError::Unreachable(format!(
+            "nobody is at {}",
+            request.uri()
+        )))
     }
 }
 
@@ -79,11 +105,47 @@ impl Platform {
         store.write(txn).await.unwrap();
         let mut config = ApiConfig::new(site(), "us-central1", "demo");
         config.regions.push("europe-west1".to_owned());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let log = EmbeddedLog::open(
+            dir.path().join("events"),
+            &EmbeddedConfig::default(),
+            Arc::clone(&clock),
+        );
+        let log = Arc::new(log.unwrap());
+        let caller = Arc::new(Nowhere);
+        let pubsub = PubSub::start(lauf_events::pubsub::Deps {
+            log: Arc::clone(&log) as _,
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            caller: Arc::clone(&caller) as _,
+        });
+        let pubsub = pubsub.await.unwrap();
+        let scheduler = Scheduler::start(lauf_events::scheduler::Deps {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            caller: Arc::clone(&caller) as _,
+            pubsub: pubsub.clone(),
+        });
+        let tasks = Tasks::start(lauf_events::tasks::Deps {
+            log,
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            caller,
+        });
+        let eventarc = Eventarc::start(lauf_events::eventarc::Deps {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            pubsub: pubsub.clone(),
+        });
         let deps = Deps {
             store: store.clone(),
             iam: Arc::new(iam),
             logs: Arc::new(OneEntry),
-            clock: Arc::new(SystemClock::new()),
+            pubsub,
+            scheduler: scheduler.await.unwrap(),
+            tasks: tasks.await.unwrap(),
+            eventarc: eventarc.await.unwrap(),
+            clock,
             live: Arc::new(NothingRuns),
         };
         Self {

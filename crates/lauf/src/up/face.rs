@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use http::{HeaderMap, Request, header};
+use axum::response::IntoResponse as _;
+use axum::{Json, Router};
+use http::{HeaderMap, Method, Request, header};
 use lauf_gateway::{ConnInfo, Face, FaceFuture};
-use lauf_iam::Iam;
+use lauf_iam::{Iam, Issuer};
 use lauf_image::{Action, AuthError, RegistryAuth};
 use tower::ServiceExt;
 
@@ -14,12 +15,17 @@ use tower::ServiceExt;
 pub(crate) struct Faces {
     pub(crate) api: Router,
     pub(crate) registry: Router,
+    pub(crate) issuer: Arc<Issuer>,
 }
 
 impl Face for Faces {
     fn serve(&self, request: Request<Body>, info: ConnInfo) -> FaceFuture {
         if from_another_site(&request, &info.host) {
             return Box::pin(async { refused() });
+        }
+        if let Some(document) = self.public(request.method(), request.uri().path()) {
+            let answer = Json(document).into_response();
+            return Box::pin(async move { answer });
         }
         let registry = is_registry(&info.host, request.uri().path());
         let router = if registry {
@@ -71,6 +77,19 @@ fn refused() -> http::Response<Body> {
         http::HeaderValue::from_static("application/json; charset=UTF-8"),
     );
     response
+}
+
+impl Faces {
+    /// What anybody may read: how the tokens of this Lauf are checked (OpenID Connect Discovery 1.0).
+    fn public(&self, method: &Method, path: &str) -> Option<serde_json::Value> {
+        match path {
+            "/.well-known/openid-configuration" if method == Method::GET => {
+                Some(self.issuer.discovery())
+            }
+            "/oauth2/v3/certs" if method == Method::GET => Some(self.issuer.jwks()),
+            _ => None,
+        }
+    }
 }
 
 /// Registry and Cloud Run v2 both live under `/v2/`. Google's hosts tell which is meant; on the

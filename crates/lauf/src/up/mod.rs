@@ -1,6 +1,7 @@
 //! `lauf up`: the whole platform in one process, plus the keeper.
 
 mod banner;
+mod events;
 mod face;
 mod garbage;
 mod host_ports;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lauf_engine::{Engine as _, InstanceState, LocalConfig, LocalEngine};
 use lauf_gateway::{CertAuthority, Gateway, GatewayConfig, Listening, Network};
-use lauf_iam::Iam;
+use lauf_iam::{Iam, Issuer};
 use lauf_image::{Images, ImagesConfig};
 use lauf_model::url::Site;
 use lauf_model::{Clock, Project, SystemClock};
@@ -69,7 +70,10 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         port: Some(listen.port()).filter(|port| *port != 80),
     };
 
-    let iam = Arc::new(Iam::open(&settings.data, &settings.domain)?);
+    // Tokens name the platform's own address, where the keys to check them with are.
+    let issuer = Arc::new(Issuer::new(site.root(), Arc::clone(&clock)));
+    let iam = Iam::open(&settings.data, &settings.domain)?.trusting(Arc::clone(&issuer));
+    let iam = Arc::new(iam);
     let store = open_store(&settings.data).await?;
     let project = default_project(&store, &settings.default_project).await?;
     let logs = LogStore::open(
@@ -106,18 +110,37 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     serve_names(&gateways, &settings.domain).await;
     host_ports::open(&gateways, &settings.egress_host_ports).await;
 
+    let events = events::start(events::Parts {
+        data: &settings.data,
+        store: &store,
+        clock: &clock,
+        issuer: &issuer,
+        listen,
+        domain: &settings.domain,
+    })
+    .await?;
     let underway = lauf_control::Underway::default();
     let live = Arc::new(record::LiveFleet::new(underway.clone()));
-    let api = lauf_api::router(
-        api_config(&settings, &site, &certs),
-        lauf_api::Deps {
-            store: store.clone(),
-            iam: Arc::clone(&iam),
-            logs: Arc::new(logs::StoredLogs(logs.clone())),
-            clock: Arc::clone(&clock),
-            live: Arc::clone(&live) as _,
-        },
-    );
+    let api_deps = lauf_api::Deps {
+        store: store.clone(),
+        iam: Arc::clone(&iam),
+        logs: Arc::new(logs::StoredLogs(logs.clone())),
+        pubsub: events.pubsub.clone(),
+        scheduler: events.scheduler.clone(),
+        tasks: events.tasks.clone(),
+        eventarc: events.eventarc.clone(),
+        clock: Arc::clone(&clock),
+        live: Arc::clone(&live) as _,
+    };
+    let emulator = match settings.pubsub_emulator {
+        Some(address) => {
+            let config = api_config(&settings, &site, &certs);
+            let router = lauf_api::pubsub_emulator(config, api_deps.clone());
+            Some(events::serve_emulator(address, router).await?)
+        }
+        None => None,
+    };
+    let api = lauf_api::router(api_config(&settings, &site, &certs), api_deps);
     let registry = images.registry_router(Arc::new(face::AdminOnly(Arc::clone(&iam))));
     let mut config = GatewayConfig::new(
         gateways
@@ -142,7 +165,11 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         lauf_gateway::Deps {
             engine: Arc::new(engine.clone()),
             clock: Arc::clone(&clock),
-            face: Arc::new(face::Faces { api, registry }),
+            face: Arc::new(face::Faces {
+                api,
+                registry,
+                issuer,
+            }),
             requests: Arc::new(record::RequestLog::new(logs.sink())),
             events: Arc::clone(&journal) as _,
             certs: Arc::clone(&certs),
@@ -203,10 +230,14 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     trial.abort();
     eprintln!("lauf: finishing the requests in flight; instances stay for the next `lauf up`");
     server_file::remove(&settings.data);
+    if let Some(emulator) = emulator {
+        emulator.abort();
+    }
     gateway.shutdown(DRAIN).await;
     drop(controllers);
     garbage.abort();
     tokio::task::spawn_blocking(move || reader.finish()).await?;
+    events.close().await;
     logs.close().await;
     store.close().await;
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,316 @@
+//! The door: triggers, each with its transport on Pub/Sub.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lauf_model::{Clock, Code, Status};
+use lauf_store::{Condition, ReadError, Resource as _, Store, Txn, WriteError};
+use tokio::sync::Mutex;
+
+use super::trigger::{Spec, State, Trigger, TriggerName};
+use crate::pubsub::{
+    DEFAULT_RETENTION, Oidc, Page, PubSub, Push, Retry, Subscription, SubscriptionName, Topic,
+    TopicName,
+};
+
+const MAX_PAGE: usize = 1_000;
+/// How long a service may take for an event, and how long one waits that failed: as Google's
+/// subscriptions for Eventarc have it.
+const ACK_DEADLINE: Duration = Duration::from_secs(10);
+const RETRY: Retry = Retry {
+    minimum: Duration::from_secs(10),
+    maximum: Duration::from_secs(600),
+};
+
+/// What Eventarc works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where triggers are kept.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What carries events.
+    pub pubsub: PubSub,
+}
+
+/// Eventarc. Clones are the same.
+#[derive(Clone)]
+pub struct Eventarc(Arc<Inner>);
+
+struct Inner {
+    deps: Deps,
+    triggers: RwLock<BTreeMap<TriggerName, Trigger>>,
+    /// Held by whoever changes what there is.
+    admin: Mutex<()>,
+}
+
+impl Eventarc {
+    /// Starts with what the store holds, and finishes what was being made or deleted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(deps: Deps) -> Result<Self, ReadError> {
+        let stored = deps.store.all::<Trigger>().await?.0;
+        let this = Self(Arc::new(Inner {
+            deps,
+            triggers: RwLock::default(),
+            admin: Mutex::new(()),
+        }));
+        for trigger in stored.into_iter().map(|stored| stored.value) {
+            let name = trigger.spec.name.clone();
+            let finished = match trigger.state {
+                State::Made => {
+                    this.keep(trigger);
+                    Ok(())
+                }
+                State::Making => match this.make(trigger.clone()).await {
+                    Ok(_) => Ok(()),
+                    // Nobody was told that it is there.
+                    Err(_) => this.remove(&trigger).await,
+                },
+                State::Going => this.remove(&trigger).await,
+            };
+            if let Err(status) = finished {
+                tracing::warn!(%name, %status, "what was being done to a trigger cannot be finished yet");
+            }
+        }
+        Ok(this)
+    }
+
+    fn keep(&self, trigger: Trigger) {
+        let mut triggers = self
+            .0
+            .triggers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        triggers.insert(trigger.spec.name.clone(), trigger);
+    }
+
+    async fn write(&self, txn: Txn, name: &TriggerName) -> Result<(), Status> {
+        match self.0.deps.store.write(txn).await {
+            Ok(_) => Ok(()),
+            Err(WriteError::Conflict { .. }) => Err(exists(name)),
+            Err(error) => Err(Status::new(
+                Code::Unavailable,
+                format!("It could not be stored: {error}. Try again."),
+            )),
+        }
+    }
+
+    async fn put(&self, trigger: &Trigger) -> Result<(), Status> {
+        let key = Trigger::at(&trigger.spec.name);
+        let txn = Txn::new()
+            .require(Condition::Exists(key.clone()))
+            .put(key, trigger.body());
+        self.write(txn, &trigger.spec.name).await
+    }
+
+    /// Makes a trigger and its transport.
+    ///
+    /// # Errors
+    /// When something is wrong with it, its topic is not there, or there is one of that name.
+    pub async fn create(&self, spec: Spec) -> Result<Trigger, Status> {
+        spec.check()?;
+        let _admin = self.0.admin.lock().await;
+        if self.get(&spec.name).is_ok() {
+            return Err(exists(&spec.name));
+        }
+        if let Some(topic) = &spec.topic {
+            self.0.deps.pubsub.topic(topic)?;
+        }
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).map_err(|error| {
+            Status::new(
+                Code::Unavailable,
+                format!("The system gives no randomness: {error}."),
+            )
+        })?;
+        let uid = format!("{:032x}", u128::from_be_bytes(random));
+        // As Google names them, so that they are known for what they are.
+        let base = format!("eventarc-{}-{}", spec.name.location, spec.name.id);
+        let tail = &uid[..8];
+        let project = spec.name.project.clone();
+        let topic = spec.topic.clone().unwrap_or_else(|| TopicName {
+            project: project.clone(),
+            id: format!("{base}-{tail}"),
+        });
+        let trigger = Trigger {
+            topic,
+            subscription: SubscriptionName {
+                project,
+                id: format!("{base}-sub-{tail}"),
+            },
+            created: self.0.deps.clock.now(),
+            state: State::Making,
+            uid,
+            spec,
+        };
+        let name = &trigger.spec.name;
+        let create = Txn::create(Trigger::at(name), trigger.body());
+        self.write(create, name).await?;
+        let made = self.make(trigger.clone()).await;
+        if made.is_err() {
+            // Whoever asked is told that there is none. What cannot be removed now, the next start makes
+            // or removes.
+            let _ = self.remove(&trigger).await;
+        }
+        made
+    }
+
+    /// Makes what a trigger stands on, as far as it is not there.
+    async fn make(&self, mut trigger: Trigger) -> Result<Trigger, Status> {
+        let pubsub = &self.0.deps.pubsub;
+        if trigger.spec.topic.is_none() {
+            there(pubsub.create_topic(topic(&trigger)).await)?;
+        }
+        there(pubsub.create_subscription(subscription(&trigger)).await)?;
+        trigger.state = State::Made;
+        self.put(&trigger).await?;
+        self.keep(trigger.clone());
+        Ok(trigger)
+    }
+
+    /// Deletes what a trigger stands on, and then the trigger.
+    async fn remove(&self, trigger: &Trigger) -> Result<(), Status> {
+        let pubsub = &self.0.deps.pubsub;
+        gone(pubsub.delete_subscription(&trigger.subscription).await)?;
+        if trigger.spec.topic.is_none() {
+            gone(pubsub.delete_topic(&trigger.topic).await)?;
+        }
+        let name = &trigger.spec.name;
+        let delete = Txn::new().delete(Trigger::at(name));
+        self.write(delete, name).await?;
+        let mut triggers = self
+            .0
+            .triggers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        triggers.remove(name);
+        Ok(())
+    }
+
+    /// The trigger of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, name: &TriggerName) -> Result<Trigger, Status> {
+        let triggers = self
+            .0
+            .triggers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let found = triggers.get(name).cloned();
+        found.ok_or_else(|| Status::not_found("Trigger", name))
+    }
+
+    /// A region's triggers, by name.
+    #[must_use]
+    pub fn list(&self, project: &str, location: &str, size: usize, token: &str) -> Page<Trigger> {
+        let size = if size == 0 {
+            MAX_PAGE
+        } else {
+            size.min(MAX_PAGE)
+        };
+        let triggers = self
+            .0
+            .triggers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut found = triggers
+            .values()
+            .filter(|trigger| {
+                let name = &trigger.spec.name;
+                name.project == project && name.location == location
+            })
+            .filter(|trigger| token.is_empty() || *trigger.spec.name.id > *token);
+        let items: Vec<Trigger> = found.by_ref().take(size).cloned().collect();
+        let next = match (found.next(), items.last()) {
+            (Some(_), Some(last)) => last.spec.name.id.clone(),
+            _ => String::new(),
+        };
+        Page { items, next }
+    }
+
+    /// Deletes a trigger with its transport, but for a topic that it was given.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn delete(&self, name: &TriggerName) -> Result<Trigger, Status> {
+        let _admin = self.0.admin.lock().await;
+        let mut trigger = self.get(name)?;
+        trigger.state = State::Going;
+        self.put(&trigger).await?;
+        self.remove(&trigger).await?;
+        Ok(trigger)
+    }
+}
+
+fn exists(name: &TriggerName) -> Status {
+    Status::new(
+        Code::AlreadyExists,
+        format!("Trigger '{name}' already exists."),
+    )
+}
+
+/// What is there already is what was wanted: it was made before a kill.
+fn there<T>(made: Result<T, Status>) -> Result<(), Status> {
+    match made {
+        Err(status) if status.code != Code::AlreadyExists => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// What is gone already is what was wanted.
+fn gone(deleted: Result<(), Status>) -> Result<(), Status> {
+    match deleted {
+        Err(status) if status.code != Code::NotFound => Err(status),
+        _ => Ok(()),
+    }
+}
+
+fn topic(trigger: &Trigger) -> Topic {
+    Topic {
+        name: trigger.topic.clone(),
+        uid: String::new(),
+        labels: BTreeMap::new(),
+        retention: None,
+        schema: None,
+        storage_regions: Vec::new(),
+    }
+}
+
+fn subscription(trigger: &Trigger) -> Subscription {
+    let spec = &trigger.spec;
+    Subscription {
+        name: trigger.subscription.clone(),
+        uid: String::new(),
+        topic: trigger.topic.clone(),
+        topic_uid: String::new(),
+        topic_deleted: false,
+        labels: BTreeMap::new(),
+        push: Some(Push {
+            endpoint: format!("{}{}", spec.service_url, spec.destination.path),
+            attributes: BTreeMap::new(),
+            oidc: (!spec.service_account.is_empty()).then(|| Oidc {
+                service_account: spec.service_account.clone(),
+                audience: spec.service_url.clone(),
+            }),
+            unwrapped: None,
+            event_source: Some(format!("//pubsub.googleapis.com/{}", trigger.topic)),
+        }),
+        ack_deadline: ACK_DEADLINE,
+        retain_acked: false,
+        retention: DEFAULT_RETENTION,
+        ordered: false,
+        // It goes when its trigger does, and not before.
+        expiration: None,
+        filter: String::new(),
+        dead_letter: None,
+        retry: Some(RETRY),
+        detached: false,
+        exactly_once: false,
+        used: Timestamp::UNIX_EPOCH,
+    }
+}

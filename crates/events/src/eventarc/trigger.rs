@@ -1,0 +1,200 @@
+//! Triggers as they are stored, and what is allowed in them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use lauf_model::{Status, Violation};
+use lauf_store::{Key, Kind, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::pubsub::{MESSAGE_PUBLISHED, SubscriptionName, TopicName};
+
+/// The name of a trigger: `projects/PROJECT/locations/LOCATION/triggers/ID`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TriggerName {
+    /// The project's id.
+    pub project: String,
+    /// The region.
+    pub location: String,
+    /// Its name there.
+    pub id: String,
+}
+
+impl TriggerName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// When the text has another form, or the id is not one.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Status> {
+        let words: Vec<&str> = text.split('/').collect();
+        let wrong = |text: String| Status::invalid(vec![Violation::new(field, text)]);
+        let ["projects", project, "locations", location, "triggers", id] = words.as_slice() else {
+            return Err(wrong(format!(
+                "'{text}' has not the form projects/PROJECT/locations/LOCATION/triggers/TRIGGER."
+            )));
+        };
+        let fits = (1..=63).contains(&id.len())
+            && id.starts_with(|c: char| c.is_ascii_lowercase())
+            && !id.ends_with('-')
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !fits || project.is_empty() || location.is_empty() {
+            return Err(wrong(format!(
+                "'{id}' is not the id of a trigger: 1 to 63 lowercase letters, digits and -, beginning \
+                 with a letter and not ending with -."
+            )));
+        }
+        Ok(Self {
+            project: (*project).to_owned(),
+            location: (*location).to_owned(),
+            id: (*id).to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for TriggerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "projects/{}/locations/{}/triggers/{}",
+            self.project, self.location, self.id
+        )
+    }
+}
+
+/// Which events are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// An attribute of the event.
+    pub attribute: String,
+    /// What it must be.
+    pub value: String,
+    /// Empty for equal.
+    pub operator: String,
+}
+
+/// The service that gets them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Its name.
+    pub service: String,
+    /// Its region.
+    pub region: String,
+    /// The path of the requests; empty or beginning with `/`.
+    pub path: String,
+}
+
+/// What somebody wants a trigger to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Its name.
+    pub name: TriggerName,
+    /// Which events.
+    pub filters: Vec<Filter>,
+    /// Where they go.
+    pub destination: Destination,
+    /// The URL of the service.
+    pub service_url: String,
+    /// On whose behalf; empty for nobody's.
+    pub service_account: String,
+    /// The topic whose messages are the events; without, one is made.
+    pub topic: Option<TopicName>,
+    /// What users hang on it.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A trigger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// What was wanted.
+    pub spec: Spec,
+    /// Another trigger that is later given the same name has another.
+    pub uid: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The topic whose messages are the events.
+    pub topic: TopicName,
+    /// The subscription that sends them.
+    pub subscription: SubscriptionName,
+    /// How far it is.
+    pub(crate) state: State,
+}
+
+/// How far a trigger is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum State {
+    /// Its transport is being made.
+    Making,
+    /// It works.
+    Made,
+    /// Its transport is being deleted.
+    Going,
+}
+
+impl Resource for Trigger {
+    const KIND: Kind = Kind::new("EventarcTrigger");
+    type Name = TriggerName;
+
+    fn at(name: &TriggerName) -> Key {
+        let scope = format!("{}/{}", name.project, name.location);
+        Key::new(Self::KIND, scope, &*name.id)
+    }
+}
+
+impl Spec {
+    /// Everything that is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        let mut wrong = Vec::new();
+        let mut add = |field: &str, text: String| wrong.push(Violation::new(field, text));
+        match self.filters.iter().find(|f| f.attribute == "type") {
+            None => add(
+                "trigger.event_filters",
+                format!(
+                    "There is no filter of the attribute 'type'; add type={MESSAGE_PUBLISHED}."
+                ),
+            ),
+            Some(kind) if kind.value != MESSAGE_PUBLISHED => add(
+                "trigger.event_filters",
+                format!(
+                    "Events of the type '{}' are not there in this version of Lauf; \
+                     {MESSAGE_PUBLISHED} is.",
+                    kind.value
+                ),
+            ),
+            Some(_) => {}
+        }
+        for filter in &self.filters {
+            if filter.attribute != "type" || !filter.operator.is_empty() {
+                add(
+                    "trigger.event_filters",
+                    format!(
+                        "'{}{}={}' is no filter of {MESSAGE_PUBLISHED}, which has only the type.",
+                        filter.attribute, filter.operator, filter.value
+                    ),
+                );
+            }
+        }
+        let path = &self.destination.path;
+        if !path.is_empty() && (!path.starts_with('/') || path.parse::<http::Uri>().is_err()) {
+            add(
+                "trigger.destination.cloud_run.path",
+                format!("'{path}' is no path that begins with '/'."),
+            );
+        }
+        let account = &self.service_account;
+        if !account.is_empty() && (!account.contains('@') || account.contains(char::is_whitespace))
+        {
+            add(
+                "trigger.service_account",
+                format!("'{account}' is not the email address of a service account."),
+            );
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(Status::invalid(wrong))
+        }
+    }
+}

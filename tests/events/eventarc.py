@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Eventarc as its users have it: the unmodified google-cloud-eventarc client and gcloud, against `lauf up`.
+
+    LAUF_BIN=target/debug/lauf tests/events/eventarc.py [STORY...]
+"""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+
+import requests
+from google.api_core import exceptions
+from google.cloud import eventarc_v1
+
+from house import PROJECT, WAIT, Gcloud, Skipped, channel, expect, fails, tell_all, wait_for
+
+REGION = f"{PROJECT}/locations/us-central1"
+PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
+ACCOUNT = "eventarc@demo.iam.gserviceaccount.com"
+
+# A service that says what it is sent, each request on a line.
+TELLS = r"""
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+int main(void) {
+  int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(getenv("PORT")))};
+  setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(s, (void *)&a, sizeof a) || listen(s, 64)) return 1;
+  for (;;) {
+    static char in[65536], out[65536];
+    int c = accept(s, 0, 0), n = 0, r;
+    while (n < (int)sizeof in - 1 && (r = read(c, in + n, sizeof in - 1 - n)) > 0) {
+      in[n += r] = 0;
+      char *end = strstr(in, "\r\n\r\n"), *length = strcasestr(in, "\r\ncontent-length:");
+      if (end && n >= end + 4 - in + (length ? atoi(length + 17) : 0)) break;
+    }
+    int m = 0;
+    for (int i = 0; i < n; i++) {
+      if (in[i] == '\r') continue;
+      out[m++] = in[i] == '\n' ? '|' : in[i];
+    }
+    out[m++] = '\n';
+    if (n > 0) write(1, out, m);
+    write(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", 46);
+    close(c);
+  }
+}
+"""
+
+
+class Eventarc:
+    """A client, and a service that says what it is sent."""
+
+    def __init__(self, server):
+        self.server = server
+        transport = eventarc_v1.EventarcClient.get_transport_class("grpc")
+        self.client = eventarc_v1.EventarcClient(transport=transport(channel=channel(server)))
+        self.deployed = False
+
+    def deploy(self):
+        """Deploys the service, once."""
+        if self.deployed:
+            return
+        if not shutil.which("gcc"):
+            raise Skipped("gcc is not installed")
+        root = self.server.folder / "tells"
+        root.mkdir()
+        subprocess.run(["gcc", "-static", "-Os", "-w", "-D_GNU_SOURCE", "-x", "c", "-", "-o", str(root / "tells")],
+                       input=TELLS, text=True, check=True)
+        self.server.lauf("image", "pack", str(root), "-t", "tells", "--entrypoint", "/tells", "--user", "1000:1000")
+        self.server.lauf("deploy", "tells", "--image", "tells")
+        policy = {"policy": {"bindings": [{"role": "roles/run.invoker", "members": [f"serviceAccount:{ACCOUNT}"]}]}}
+        self.server.rest("POST", f"{REGION}/services/tells:setIamPolicy", policy, version="v2")
+        self.deployed = True
+
+    def told(self, part):
+        """The requests in which something stands, each as its lines."""
+        lines = self.server.lauf("logs", "tells", "-n", "200").splitlines()
+        return [line.split("|") for line in lines if part in line and "POST " in line]
+
+    def create(self, name, topic=None, **fields):
+        """Makes a trigger."""
+        trigger = {
+            "event_filters": [{"attribute": "type", "value": PUBLISHED}],
+            "destination": {"cloud_run": {"service": "tells", "region": "us-central1", "path": "/events"}},
+            "service_account": ACCOUNT, **fields,
+        }
+        if topic:
+            trigger["transport"] = {"pubsub": {"topic": topic}}
+        return self.client.create_trigger(parent=REGION, trigger=trigger, trigger_id=name).result(WAIT)
+
+    def publish(self, topic, text):
+        """Publishes a message and says its id."""
+        data = base64.b64encode(text.encode()).decode()
+        return self.server.rest("POST", f"{topic}:publish", {"messages": [{"data": data}]})["messageIds"][0]
+
+
+def a_message_comes_as_an_event(house):
+    house.deploy()
+    topic = f"{PROJECT}/topics/orders"
+    house.server.rest("PUT", topic, {})
+    trigger = house.create("orders", topic)
+    expect("topic", trigger.transport.pubsub.topic, topic)
+    house.publish(topic, "hello")
+    sought = base64.b64encode(b"hello").decode()
+    wait_for("the event", lambda: house.told(sought))
+    lines = house.told(sought)[0]
+    expect("path", "POST /events HTTP/1.1" in lines[0], True)
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line and not line.startswith("{"))
+    expect("type", headers["ce-type"], PUBLISHED.lower())
+    expect("source", headers["ce-source"], f"//pubsub.googleapis.com/{topic}")
+    expect("version", headers["ce-specversion"], "1.0")
+    body = json.loads(lines[-1])
+    expect("id", headers["ce-id"], body["message"]["messageId"])
+    expect("subscription", body["subscription"], trigger.transport.pubsub.subscription)
+
+
+def a_trigger_has_a_topic_of_its_own(house):
+    house.deploy()
+    trigger = house.create("own")
+    topic = trigger.transport.pubsub.topic
+    expect("visible", house.server.rest("GET", topic)["name"], topic)
+    # What was made is there after a kill, and works.
+    house.server.kill()
+    house.server.start()
+    house.publish(topic, "after the kill")
+    wait_for("the event", lambda: house.told(base64.b64encode(b"after the kill").decode()))
+    house.client.delete_trigger(name=trigger.name).result(WAIT)
+    house.server.rest("GET", topic, code=404)
+    house.server.rest("GET", trigger.transport.pubsub.subscription, code=404)
+    fails(exceptions.NotFound, "own", lambda: house.client.get_trigger(name=trigger.name))
+
+
+def nobody_but_an_invoker_is_let_in(house):
+    house.deploy()
+    trigger = house.create("stranger", service_account="stranger@demo.iam.gserviceaccount.com")
+    house.publish(trigger.transport.pubsub.topic, "let me in")
+
+    def statuses():
+        log = "projects/demo/logs/run.googleapis.com%2Frequests"
+        answer = requests.post(
+            f"http://127.0.0.1:{house.server.port}/v2/entries:list", timeout=WAIT,
+            json={"resourceNames": [PROJECT], "filter": f'logName="{log}"', "pageSize": 100},
+            headers={"authorization": f"Bearer {house.server.token}", "host": "logging.googleapis.com"},
+        )
+        return [entry["httpRequest"]["status"] for entry in answer.json().get("entries", [])]
+
+    wait_for("a refusal", lambda: 403 in statuses())
+    expect("told", house.told(base64.b64encode(b"let me in").decode()), [])
+    house.client.delete_trigger(name=trigger.name).result(WAIT)
+
+
+def each_wrong_field_is_named(house):
+    house.deploy()
+    filters = [{"attribute": "type", "value": "google.cloud.audit.log.v1.written"}]
+    service = {"cloud_run": {"service": "nobody", "region": "us-central1"}}
+    for fields, part in [
+        ({"event_filters": filters}, "google.cloud.audit.log.v1.written"),
+        ({"event_filters": []}, "type="),
+        ({"destination": service}, "There is no service 'nobody'"),
+        ({"destination": {"workflow": "projects/p/locations/l/workflows/w"}}, "trigger.destination.workflow"),
+        ({"service_account": "nobody"}, "trigger.service_account"),
+    ]:
+        fails(exceptions.InvalidArgument, part, lambda fields=fields: house.create("wrong", **fields))
+    fails(exceptions.NotFound, "not found", lambda: house.create("wrong", f"{PROJECT}/topics/none"))
+    fails(exceptions.InvalidArgument, "trigger_id", lambda: house.create("Wrong"))
+    expect("none", "wrong" in [t.name.split("/")[-1] for t in house.client.list_triggers(parent=REGION)], False)
+    house.create("twice")
+    fails(exceptions.AlreadyExists, "already exists", lambda: house.create("twice"))
+
+
+def gcloud(house):
+    """The commands of `gcloud eventarc`."""
+    house.deploy()
+    client = Gcloud(house.server)
+    run, read = client.run, client.read
+    where = "--location=us-central1"
+    run(f"eventarc triggers create notes {where} --destination-run-service=tells --destination-run-region=us-central1"
+        f" --event-filters=type={PUBLISHED} --service-account={ACCOUNT}")
+    notes = read(f"eventarc triggers describe notes {where}")
+    topic = notes["transport"]["pubsub"]["topic"]
+    run(f"pubsub topics publish {topic} --message=from-gcloud")
+    wait_for("the event", lambda: house.told(base64.b64encode(b"from-gcloud").decode()))
+    run(f"eventarc triggers create notes {where} --destination-run-service=tells --destination-run-region=us-central1"
+        f" --event-filters=type={PUBLISHED} --service-account={ACCOUNT}", wrong="already exists")
+    run(f"eventarc triggers create bad {where} --destination-run-service=none --destination-run-region=us-central1"
+        f" --event-filters=type={PUBLISHED} --service-account={ACCOUNT}", wrong="There is no service")
+    expect("triggers", "notes" in [t["name"].split("/")[-1] for t in read(f"eventarc triggers list {where}")], True)
+    expect("providers", read(f"eventarc providers list {where}")[0]["name"].split("/")[-1], "pubsub.googleapis.com")
+    run(f"eventarc triggers delete notes {where}")
+    run(f"eventarc triggers describe notes {where}", wrong="not found")
+
+
+def stories(server):
+    house = Eventarc(server)
+    for story in [
+        a_message_comes_as_an_event,
+        a_trigger_has_a_topic_of_its_own,
+        nobody_but_an_invoker_is_let_in,
+        each_wrong_field_is_named,
+        gcloud,
+    ]:
+        yield story.__name__, story, house
+
+
+if __name__ == "__main__":
+    sys.exit(tell_all(stories))
