@@ -11,7 +11,7 @@ use super::failure::Failure;
 use crate::api::Ask;
 
 /// How deep a body may nest, as serde_json has it.
-const DEEPEST: usize = 127;
+pub(crate) const DEEPEST: usize = 127;
 
 /// A body, and the fields that stood in it twice.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,11 @@ pub(crate) fn unsupported(accepted: &[&str]) -> Failure {
             accepted.join(", ")
         ),
     )
+}
+
+/// Whether a body is an object in Kubernetes' protobuf: the magic number and then `runtime.Unknown`.
+pub(crate) fn is_protobuf(ask: &Ask) -> bool {
+    media(ask) == "application/vnd.kubernetes.protobuf" && ask.body.starts_with(b"k8s\0")
 }
 
 /// Reads JSON.
@@ -99,7 +104,8 @@ pub(crate) fn yaml(text: &[u8]) -> Result<Body, Failure> {
     })
 }
 
-fn depth(value: &Value) -> usize {
+/// How deep a value nests.
+pub(crate) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),

@@ -49,7 +49,7 @@ mod write;
 use axum::body::Body;
 use http::{Method, Request};
 use lauf_iam::Caller;
-use lauf_model::Status;
+use lauf_model::{Code, Status};
 
 use crate::api::{Api, Ask};
 use crate::host::Host;
@@ -175,11 +175,9 @@ async fn place(
         None => None,
         Some(namespace) => match api.project(namespace).await {
             Ok(project) => Some(project.id),
-            Err(Status {
-                code: lauf_model::Code::NotFound,
-                message,
-                ..
-            }) => return Err(Failure::no_namespace(namespace, &message)),
+            Err(status) if status.code == Code::NotFound => {
+                return Err(Failure::no_namespace(namespace, &status.message));
+            }
             Err(status) => return Err(status.into()),
         },
     };

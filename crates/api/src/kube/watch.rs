@@ -103,6 +103,8 @@ pub(crate) async fn answer(
         query,
         phase,
         known,
+        from,
+        learnt: from,
         told: from,
         first: true,
         bookmarks: ask.param("allowWatchBookmarks") == "true",
@@ -163,6 +165,11 @@ struct Watcher {
     /// The keys of the selected objects that the client knows of, where not all are selected: an
     /// object that is changed so that it is no longer selected is deleted for this client.
     known: Option<HashSet<Key>>,
+    /// Where the client came from.
+    from: Version,
+    /// The version after which `known` is complete. Before it, an object may have gone that the
+    /// client knows and that was no longer there to be learnt.
+    learnt: Version,
     /// The last version the client was told.
     told: Version,
     first: bool,
@@ -199,6 +206,7 @@ impl Watcher {
                 known.insert(object.key);
             }
         }
+        self.learnt = self.store.version();
         Ok(())
     }
 
@@ -342,13 +350,14 @@ impl Watcher {
             shown["metadata"]["resourceVersion"] = change.version.to_string().into();
         }
         let selected = self.select.matches(&shown);
+        let may_know = object.created <= self.from && change.version <= self.learnt;
         let word = match &mut self.known {
             None if gone => "DELETED",
             None if object.created == change.version => "ADDED",
             None => "MODIFIED",
             Some(known) if gone || !selected => {
                 let was = known.remove(&change.key);
-                if !was {
+                if !was && !may_know {
                     return Ok(None);
                 }
                 "DELETED"

@@ -204,27 +204,30 @@ pub(crate) fn merge(schema: &Schema, live: &Value, config: &Value) -> Value {
             Value::Object(merged)
         }
         (Parts::Elements(live, of), Parts::Elements(config, _)) => {
-            // In the order of the configuration; what it does not name stays behind what it
-            // followed.
+            // In the order of the configuration; what it does not name stays where it is, and what
+            // is new comes behind it, as in Kubernetes' own structured merge.
+            let named = |element: &Element| config.iter().any(|(e, _)| e == element);
             let mut merged = Vec::new();
             let mut at = 0;
             for (element, value) in &config {
                 let place = live.iter().position(|(e, _)| e == element);
-                if let Some(place) = place {
-                    for (other, kept) in live.get(at..place).unwrap_or_default() {
-                        if !config.iter().any(|(e, _)| e == other) {
-                            merged.push((*kept).clone());
-                        }
+                let until = place.unwrap_or_else(|| {
+                    let ahead = live.iter().skip(at).take_while(|(e, _)| !named(e));
+                    at + ahead.count()
+                });
+                for (other, kept) in live.get(at..until).unwrap_or_default() {
+                    if !named(other) {
+                        merged.push((*kept).clone());
                     }
-                    at = at.max(place + 1);
                 }
+                at = at.max(place.map_or(until, |place| place + 1));
                 merged.push(match place.and_then(|place| live.get(place)) {
                     Some((_, live)) => merge(of, live, value),
                     None => (*value).clone(),
                 });
             }
             for (other, kept) in live.get(at..).unwrap_or_default() {
-                if !config.iter().any(|(e, _)| e == other) {
+                if !named(other) {
                     merged.push((*kept).clone());
                 }
             }
@@ -319,7 +322,7 @@ mod tests {
             .iter()
             .map(|e| e["name"].as_str().unwrap())
             .collect();
-        assert_eq!(names, ["D", "A", "B", "C"]);
+        assert_eq!(names, ["A", "D", "B", "C"]);
         let difference = compare(&schema, &live, &merged);
         let path = ".spec.template.spec.containers[name=\"\"].env[name=\"B\"].value";
         assert_eq!(difference.modified.paths(), [path]);

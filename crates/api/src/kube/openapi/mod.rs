@@ -40,9 +40,10 @@ impl Edition {
 }
 
 /// The media type of the second edition as protobuf, which is how client-go reads it.
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-/// The same as early clients asked for it.
-const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The same as most clients ask for it. It is no media type, as an `@` must not stand in one, and Go
+/// does not read an answer that says so.
+const PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 struct Two {
     json: Bytes,
@@ -105,14 +106,9 @@ fn info() -> Value {
 /// `/openapi/v2`.
 pub(crate) fn v2(ask: &Ask) -> Result<Reply, Failure> {
     for offer in offers(ask) {
-        if offer.media == PROTOBUF || offer.media == PROTOBUF_OLD {
+        if offer.media == PROTOBUF || offer.media == PROTOBUF_ASKED {
             let mut reply = reply::raw(StatusCode::OK, TWO.protobuf.to_vec());
-            let kind = if offer.media == PROTOBUF {
-                PROTOBUF
-            } else {
-                PROTOBUF_OLD
-            };
-            let kind = HeaderValue::from_static(kind);
+            let kind = HeaderValue::from_static(PROTOBUF);
             reply.headers_mut().insert(header::CONTENT_TYPE, kind);
             return Ok(reply);
         }

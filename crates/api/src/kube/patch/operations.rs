@@ -1,8 +1,10 @@
-//! JSON Patch (RFC 6902), bounded: a patch that copies what it copied could grow without end.
+//! JSON Patch (RFC 6902), bounded: a patch that copies what it copied could grow without end, and
+//! one that adds below what it added could nest deeper than a stack holds.
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::kube::body::{DEEPEST, depth};
 use crate::kube::failure::Failure;
 
 /// The most operations of a patch (as of Kubernetes' API server).
@@ -75,6 +77,7 @@ fn step(object: &mut Value, operation: &Operation) -> Result<(), String> {
         Operation::Add { path, value } => add(object, path, value.clone()),
         Operation::Remove { path } => remove(object, path).map(drop),
         Operation::Replace { path, value } => {
+            not_too_deep(path, value)?;
             let place = object.pointer_mut(path).ok_or_else(|| nothing(path))?;
             *place = value.clone();
             Ok(())
@@ -124,7 +127,18 @@ fn parent<'a>(object: &'a mut Value, path: &str) -> Result<(&'a mut Value, Strin
     Ok((holder, last.replace("~1", "/").replace("~0", "~")))
 }
 
+/// Whatever stands in an object came by here or was as deep as a body may be.
+fn not_too_deep(path: &str, value: &Value) -> Result<(), String> {
+    if path.matches('/').count() + depth(value) > DEEPEST {
+        return Err(format!(
+            "the object would nest more than {DEEPEST} levels deep"
+        ));
+    }
+    Ok(())
+}
+
 fn add(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    not_too_deep(path, &value)?;
     if path.is_empty() {
         *object = value;
         return Ok(());
@@ -255,8 +269,18 @@ mod tests {
 
     #[test]
     fn copies_of_copies_end() {
-        let double = json!({"op": "copy", "from": "/a", "path": "/a/b"});
-        let patch = Value::Array(vec![double; 60]);
+        let double = |i: usize| json!({"op": "copy", "from": "/a", "path": format!("/a/{i}")});
+        let patch: Value = (0..60).map(double).collect();
         assert_eq!(run(&patch, &json!({"a": {"x": "0123456789"}})), Err(413));
+    }
+
+    #[test]
+    fn what_is_added_below_what_was_added_ends() {
+        let deeper = |i: usize| json!({"op": "add", "path": "/a".repeat(i), "value": {}});
+        let patch = |n: usize| -> Value { (1..=n).map(deeper).collect() };
+        assert!(run(&patch(100), &json!({})).is_ok());
+        assert_eq!(run(&patch(200), &json!({})), Err(422));
+        let copies = vec![json!({"op": "copy", "from": "/a", "path": "/a/b"}); 200];
+        assert_eq!(run(&copies.into(), &json!({"a": {}})), Err(422));
     }
 }
