@@ -186,7 +186,7 @@ def life(kubectl, folder, version):
     kubectl.says("hello", "get", "ksvc", "-l", "team=red,app in (hello)", "-o", "name")
     expect("none", kubectl.run("get", "ksvc", "-l", "team=blue", "-o", "name"), "")
     kubectl.run("label", "ksvc", "hello", "team-")
-    kubectl.says("annotated", "annotate", "ksvc", "hello", "example.dev/note=hi")
+    kubectl.says("annotate", "annotate", "ksvc", "hello", "example.dev/note=hi")
     expect("annotation", kubectl.run(
         "get", "ksvc", "hello", "-o", r"jsonpath={.metadata.annotations.example\.dev/note}"), "hi")
 
