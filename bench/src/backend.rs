@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lauf_engine::{
-    Endpoint, Engine, Instance, InstanceSpec, InstanceState, StartError, StartPhases,
+    Endpoint, Engine, FirstConnection, Instance, InstanceSpec, InstanceState, StartError,
+    StartPhases,
 };
 use lauf_gateway::{
     Access, CertAuthority, ConnInfo, Deps, Face, FaceFuture, Gateway, GatewayConfig, RequestRecord,
@@ -42,6 +43,7 @@ impl Engine for Static {
 
     async fn start(&self, spec: InstanceSpec) -> Result<Arc<Instance>, StartError> {
         Ok(Arc::new(Instance {
+            first: FirstConnection::default(),
             spec,
             started: jiff::Timestamp::UNIX_EPOCH,
             phases: StartPhases::default(),

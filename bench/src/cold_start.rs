@@ -59,6 +59,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             .transpose()?;
         let mut lauf = Vec::new();
         let mut others = vec![Vec::new(); peers.len()];
+        let mut able = vec![true; peers.len()];
         // The round before the first warms the page cache for everybody and is not counted.
         for round in 0..=options.rounds {
             let rest = Duration::from_millis(options.rest_ms);
@@ -66,12 +67,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             if round > 0 {
                 lauf.push(took);
             }
-            for (peer, times) in peers.iter().zip(&mut others) {
-                if let Some(bundle) = &bundle {
-                    let took = bundle.measure(*peer)?;
-                    if round > 0 {
-                        times.push(took);
+            let Some(bundle) = &bundle else { continue };
+            for ((peer, times), able) in peers.iter().zip(&mut others).zip(&mut able) {
+                if !*able {
+                    continue;
+                }
+                match bundle.measure(*peer) {
+                    Ok(took) if round > 0 => times.push(took),
+                    Ok(_) => {}
+                    // What does not work on this machine at all is told of once.
+                    Err(why) if round == 0 => {
+                        println!("SKIP {why:#}");
+                        *able = false;
                     }
+                    Err(why) => return Err(why),
                 }
             }
         }
@@ -80,7 +89,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 peers
                     .iter()
                     .map(|p| p.name())
-                    .zip(others.into_iter().map(Times::new)),
+                    .zip(others)
+                    .filter(|(_, times)| !times.is_empty())
+                    .map(|(name, times)| (name, Times::new(times))),
             )
             .collect();
         let bare = all.get(1).map_or(f64::NAN, |(_, times)| times.ms(50));

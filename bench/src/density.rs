@@ -1,22 +1,26 @@
-//! `bench density`: what an idle instance costs the machine.
+//! `bench density`: what idle instances cost the machine, and what services at zero do.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::json;
 
-use crate::machine::{self, now};
+use crate::machine::{self, Group, now};
 use crate::platform::{Instances, Platform};
 use crate::sample::Sample;
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Idle instances of hello.
+    /// Idle instances of hello; 0 leaves that part out.
     #[arg(long, default_value_t = 1000)]
     instances: u32,
+    /// Services without an instance; 0 leaves that part out.
+    #[arg(long, default_value_t = 0)]
+    at_zero: u32,
     /// Instances of one service.
     #[arg(long, default_value_t = 100)]
     each: u32,
@@ -38,17 +42,122 @@ struct State {
     cpu: [Duration; 2],
 }
 
-/// Runs the benchmark and prints its table.
+/// Callers of the API at once.
+const CALLERS: u32 = 4;
+
+/// Runs the benchmark and prints its tables.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     machine::check()?;
+    let mut report = Vec::new();
+    if options.instances > 0 {
+        report.push(idle_instances(options)?);
+    }
+    if options.at_zero > 0 {
+        report.push(services_at_zero(options)?);
+    }
+    crate::write(options.json.as_deref(), "density", &report)
+}
+
+/// A platform that has started an instance before, so that what all share is not counted.
+fn platform() -> anyhow::Result<(Platform, [u32; 2])> {
     let platform = Platform::up(&["--idle-timeout", "300ms"])?;
     platform.pack(&Sample::read("hello")?)?;
     let mut api = platform.api();
-    // Started once before, so that what every instance shares is not counted.
     api.deploy(&api.service("first", "hello", None))?;
     api.wait_for_none(None)?;
     thread::sleep(Duration::from_secs(1));
     let processes = [platform.server()?, platform.keeper()?];
+    Ok((platform, processes))
+}
+
+/// Deploys services until there are as many as wanted, waits until none has an instance, and looks.
+fn services_at_zero(options: &Options) -> anyhow::Result<serde_json::Value> {
+    let (platform, processes) = platform()?;
+    let before = state(processes)?;
+    let begin = now();
+    thread::scope(|scope| -> anyhow::Result<()> {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let mut api = platform.api();
+                scope.spawn(move || -> anyhow::Result<()> {
+                    for number in (caller..options.at_zero).step_by(CALLERS as usize) {
+                        api.deploy(&api.service(&format!("zero-{number}"), "hello", None))?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller
+                .join()
+                .map_err(|_| anyhow::anyhow!("a caller panicked"))??;
+        }
+        Ok(())
+    })?;
+    let deployed = begin.elapsed().as_secs_f64();
+    platform.api().wait_for_none(None)?;
+    thread::sleep(Duration::from_secs(options.rest));
+    let after = state(processes)?;
+    thread::sleep(Duration::from_secs(10));
+    let later = state(processes)?;
+    let n = f64::from(options.at_zero);
+    println!("density: {} services of hello at zero", options.at_zero);
+    let mut report = json!({"services_at_zero": options.at_zero, "deploy_seconds": deployed});
+    for (at, who) in ["server", "keeper"].into_iter().enumerate() {
+        let resident = (kib(after.resident[at]) - kib(before.resident[at])) / n;
+        let cpu = (later.cpu[at] - after.cpu[at]).as_secs_f64() / 10.0 * 100.0;
+        println!(
+            "{:<44}{resident:>14.1}",
+            format!("memory of a service in the {who}, KiB")
+        );
+        println!("{:<44}{cpu:>14.2}", format!("processor of the {who}, %"));
+        report[format!("{who}_kib_per_service")] = json!(resident);
+        report[format!("{who}_idle_cpu_percent")] = json!(cpu);
+    }
+    println!("{:<44}{deployed:>14.1}", "all deployed in, s");
+    println!("load average: {}", machine::load());
+    Ok(report)
+}
+
+/// KiB of memory that the sample takes without a container around it, averaged over many.
+fn bare(many: u32) -> anyhow::Result<f64> {
+    let sample = Sample::read("hello")?;
+    let before = machine::available()?;
+    let mut processes = Vec::new();
+    for _ in 0..many {
+        let program = sample
+            .rootfs
+            .join(sample.entrypoint[0].trim_start_matches('/'));
+        let mut command = Command::new(program);
+        command
+            .args(&sample.entrypoint[1..])
+            .env_clear()
+            .envs(&sample.env)
+            .env("PORT", machine::free_port()?.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        processes.push(Group::spawn(&mut command)?);
+    }
+    thread::sleep(Duration::from_secs(2));
+    let used = kib(before) - kib(machine::available()?);
+    let ended = processes
+        .iter_mut()
+        .filter_map(|p| p.ended().then_some(()))
+        .count();
+    if ended > 0 {
+        bail!("{ended} of {many} bare processes have ended");
+    }
+    Ok(used / f64::from(many))
+}
+
+/// Bare processes to compare with.
+const BARE: u32 = 500;
+
+fn idle_instances(options: &Options) -> anyhow::Result<serde_json::Value> {
+    let bare = bare(BARE)?;
+    let (platform, processes) = platform()?;
+    let mut api = platform.api();
     let before = state(processes)?;
     let begin = now();
     let (mut left, mut number) = (options.instances, 0);
@@ -85,7 +194,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "memory of an instance, all in all, KiB",
         memory / n
     );
+    println!(
+        "{:<44}{bare:>14.1}",
+        "  of it the app, as a bare process has"
+    );
+    println!(
+        "{:<44}{:>14.1}",
+        "  the rest, which is the platform's",
+        memory / n - bare
+    );
     let mut report = json!({
+        "bare_kib": bare, "overhead_kib": memory / n - bare,
         "instances": options.instances, "alive": alive.ready, "services": number, "start_seconds": started.as_secs_f64(),
         "starts_per_second": rate, "kib_per_instance": memory / n,
     });
@@ -115,7 +234,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     println!("{:<44}{down:>14.1}", "`lauf down --purge` took, s");
     report["down_seconds"] = json!(down);
     println!("load average: {}", machine::load());
-    crate::write(options.json.as_deref(), "density", &[report])
+    Ok(report)
 }
 
 fn state(processes: [u32; 2]) -> anyhow::Result<State> {

@@ -20,7 +20,7 @@ pub(crate) fn now() -> Instant {
 /// Refuses to measure a debug build, and to run without the rights that sandboxes need.
 pub(crate) fn check() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        bail!("this is a debug build; run `cargo run --release -p lauf-bench -- ...`");
+        bail!("this is a debug build; run `cargo xtask bench ...`");
     }
     if !rustix::process::geteuid().is_root() {
         bail!("run this as root: it starts containers");

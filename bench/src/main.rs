@@ -12,6 +12,7 @@ mod jobs;
 mod machine;
 mod peers;
 mod platform;
+mod proxies;
 mod proxy;
 mod sample;
 mod simulate;
@@ -42,7 +43,7 @@ enum Command {
     Events(events::Options),
     /// Memory and descriptors of idle instances.
     Density(density::Options),
-    /// Requests per CPU-second, p50 and p99 of the gateway beside nginx and haproxy.
+    /// Requests per CPU-second, p50 and p99 of the gateway beside nginx, haproxy, Envoy and Caddy.
     Proxy(proxy::Options),
     /// A live run beside its simulation: instance-seconds and p99 on two loads.
     Simulate(simulate::Options),

@@ -210,7 +210,14 @@ impl Bundle {
             Peer::Podman => {
                 let mut command = Command::new("podman");
                 command
-                    .args(["--cgroup-manager=cgroupfs", "run", "--rm", "--name", id])
+                    .args([
+                        "--runtime=runc",
+                        "--cgroup-manager=cgroupfs",
+                        "run",
+                        "--rm",
+                        "--name",
+                        id,
+                    ])
                     .args(["--network=host", "--user=1000:1000"])
                     .args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"])
                     .args(["--workdir", &sample.workdir, "--entrypoint=[]"]);

@@ -186,7 +186,7 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
     };
     if !Path::new(&program).is_file() {
         bail!(
-            "{} is missing; `cargo build --release -p lauf` builds it, LAUF_BIN names another",
+            "{} is missing; `cargo build --profile dist -p lauf` builds it, LAUF_BIN names another",
             program.display()
         );
     }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use crate::backend::HOST;
+use crate::proxies::{self, Process, Proxy};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -27,23 +28,6 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-/// Ends with its owner.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Proxy {
-    name: &'static str,
-    address: SocketAddr,
-    process: Process,
-}
-
 #[derive(Default, Clone)]
 struct Sample {
     per_second: f64,
@@ -55,11 +39,11 @@ struct Sample {
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        bail!("this is a debug build; run `cargo run --release -p lauf-bench -- proxy`");
+        bail!("this is a debug build; run `cargo xtask bench proxy`");
     }
     let dir = tempfile::tempdir()?;
     let backend = free()?;
-    let _backend = nginx(dir.path(), "backend", backend, "return 200 \"hello\\n\";")?;
+    let _backend = proxies::nginx(dir.path(), "backend", backend, "return 200 \"hello\\n\";")?;
     wait_for(backend)?;
     let mut proxies = Vec::new();
     let gateway = free()?;
@@ -71,19 +55,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         address: gateway,
         process: Process(process),
     });
-    let address = free()?;
-    let pass = "proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
-                proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
-                proxy_set_header X-Forwarded-Proto $scheme;";
-    proxies.push(Proxy {
-        name: "nginx",
-        address,
-        process: nginx_to(dir.path(), "proxy", address, pass, Some(backend))?,
-    });
-    if let Ok(process) = haproxy(dir.path(), backend) {
-        proxies.push(process);
-    } else {
-        eprintln!("haproxy is not installed: left out");
+    proxies.push(proxies::nginx_to(dir.path(), backend)?);
+    for peer in [proxies::haproxy, proxies::envoy, proxies::caddy] {
+        match peer(dir.path(), backend) {
+            Ok(proxy) => proxies.push(proxy),
+            Err(why) => println!("SKIP {why:#}"),
+        }
     }
     for proxy in &proxies {
         wait_for(proxy.address)?;
@@ -146,7 +123,7 @@ fn measure(proxy: &Proxy, connections: u32, seconds: u32, dir: &Path) -> anyhow:
         "done = function(s, l, r)\n io.write(string.format(\"R %d %d %f %f %d\\n\", s.requests, s.duration, \
          l:percentile(50), l:percentile(99), s.errors.status + s.errors.read + s.errors.timeout))\nend\n",
     )?;
-    let before = cpu_ticks(proxy.process.0.id())?;
+    let before = cpu_ticks(proxy.process.id())?;
     let output = Command::new("wrk")
         .args([
             "-t1",
@@ -160,7 +137,7 @@ fn measure(proxy: &Proxy, connections: u32, seconds: u32, dir: &Path) -> anyhow:
         .arg(format!("http://{}/", proxy.address))
         .output()
         .context("wrk cannot be run; install the Debian package wrk")?;
-    let ticks = cpu_ticks(proxy.process.0.id())? - before;
+    let ticks = cpu_ticks(proxy.process.id())? - before;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text
         .lines()
@@ -198,76 +175,8 @@ fn cpu_ticks(pid: u32) -> anyhow::Result<u32> {
     Ok(ticks)
 }
 
-fn nginx(dir: &Path, name: &str, address: SocketAddr, location: &str) -> anyhow::Result<Process> {
-    nginx_to(dir, name, address, location, None)
-}
-
-fn nginx_to(
-    dir: &Path,
-    name: &str,
-    address: SocketAddr,
-    location: &str,
-    upstream: Option<SocketAddr>,
-) -> anyhow::Result<Process> {
-    let d = dir.display();
-    let upstream = upstream.map_or(String::new(), |to| {
-        format!("upstream backend {{ server {to}; keepalive 300; keepalive_requests 100000000; }}")
-    });
-    let log = if upstream.is_empty() {
-        "off".to_owned()
-    } else {
-        format!("{d}/{name}.access buffer=64k flush=1s")
-    };
-    let config = format!(
-        "daemon off; master_process off; pid {d}/{name}.pid; error_log {d}/{name}.log crit;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{ access_log {}; keepalive_requests 100000000; client_body_temp_path {d}/b; proxy_temp_path {d}/p;\n\
-         fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u; scgi_temp_path {d}/s; {upstream}\n\
-         server {{ listen {address}; location / {{ {location} }} }} }}\n",
-        if log == "off" {
-            log
-        } else {
-            log.replacen(" buffer", " combined buffer", 1)
-        }
-    );
-    let file = dir.join(format!("{name}.conf"));
-    fs::write(&file, config)?;
-    let child = Command::new("nginx")
-        .args([
-            "-p",
-            &dir.to_string_lossy(),
-            "-e",
-            "stderr",
-            "-c",
-            &file.to_string_lossy(),
-        ])
-        .spawn()
-        .context("nginx cannot be run; install the Debian package nginx")?;
-    Ok(Process(child))
-}
-
-fn haproxy(dir: &Path, backend: SocketAddr) -> anyhow::Result<Proxy> {
-    let address = free()?;
-    let config = format!(
-        "global\n nbthread 1\n maxconn 4000\ndefaults\n mode http\n timeout client 60s\n timeout server 60s\n timeout connect 5s\n \
-         option forwardfor\nfrontend f\n bind {address}\n default_backend b\nbackend b\n server s {backend}\n"
-    );
-    let file = dir.join("haproxy.cfg");
-    fs::write(&file, config)?;
-    let child = Command::new("haproxy")
-        .args(["-db", "-f", &file.to_string_lossy()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    Ok(Proxy {
-        name: "haproxy",
-        address,
-        process: Process(child),
-    })
-}
-
 /// An address that nobody has now.
-fn free() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

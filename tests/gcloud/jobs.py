@@ -158,7 +158,7 @@ spec:
 
 
 def pools(gcloud, image, folder):
-    """What gcloud does with worker pools over REST."""
+    """What gcloud does with worker pools: from YAML over REST, with flags over gRPC."""
     file = folder / "pool.yaml"
     gcloud.run("beta run worker-pools describe puller", fails="Cannot find WorkerPool|puller")
     file.write_text(POOL.replace("IMAGE", image))
@@ -175,3 +175,27 @@ def pools(gcloud, image, folder):
     expect("workers among the services' revisions", [name for name in names if name.startswith("puller-")], [])
     file.write_text(POOL.replace("IMAGE", image).replace("'2'", "'2000'"))
     gcloud.run(f"beta run worker-pools replace {file}", fails="manualInstanceCount")
+
+    # With flags.
+    gcloud.run(f"beta run worker-pools deploy other --image={image} --args=stay --scaling=3 --revision-suffix=one")
+    gcloud.run("beta run worker-pools update other --update-env-vars=A=1 --scaling=4 --no-promote --revision-suffix=two")
+    pool = gcloud.json("beta run worker-pools describe other")
+    expect("instances", pool["metadata"]["annotations"]["run.googleapis.com/manualInstanceCount"], "4")
+    expect("not promoted", splits(pool), {"other-one": 100})
+    gcloud.run("beta run worker-pools update-instance-split other --to-revisions=other-one=25,other-two=75")
+    expect("divided", splits(gcloud.json("beta run worker-pools describe other")), {"other-one": 25, "other-two": 75})
+    gcloud.run("beta run worker-pools update-instance-split other --to-latest")
+    gcloud.run("beta run worker-pools revisions describe other-one")
+    gcloud.run("beta run worker-pools revisions delete other-one --worker-pool=other")
+    revisions = gcloud.json("beta run worker-pools revisions list --worker-pool=other")
+    expect("what is left", [r["metadata"]["name"] for r in revisions], ["other-two"])
+    text = gcloud.run("alpha run worker-pools logs read other --limit=50")
+    if "says stay, A=1" not in text:
+        raise Failed(f"not in the log:\n{text}")
+    gcloud.run("beta run worker-pools delete other")
+    gcloud.run("beta run worker-pools describe other", fails="other")
+
+
+def splits(pool):
+    """The shares of the instances, by revision."""
+    return {split["revisionName"]: split["percent"] for split in pool["status"]["instanceSplits"]}

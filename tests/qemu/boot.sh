@@ -112,6 +112,9 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount --make-rshared /
+# The kernel fetches what else it needs by itself, as on other machines.
+echo /bin/modprobe > /proc/sys/kernel/modprobe
+ulimit -n 65536
 ip link set lo up
 for module in overlay veth bridge br_netfilter nf_tables nft_ct nft_chain_nat nft_masq nft_redir nft_reject_inet nft_meta_bridge nft_reject_bridge; do
   modprobe $module || echo "no module $module"

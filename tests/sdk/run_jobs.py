@@ -264,7 +264,7 @@ def update_pool(told):
 
 
 def split_pool(told):
-    """divide the instances between revisions"""
+    """divide the instances between revisions; one with a share cannot be deleted, one without can"""
     old = next(r.name.rsplit("/", 1)[-1] for r in told.revisions.list_revisions(parent=told.pool)
                if r.containers[0].args == ["stay", "one"])
     pool = told.pools.get_worker_pool(name=told.pool)
@@ -277,6 +277,15 @@ def split_pool(told):
     now = told.pools.update_worker_pool(worker_pool=pool).result(timeout=WAIT)
     expect([split.percent for split in now.instance_split_statuses] == [50, 50], now)
     until("two and two", WAIT, lambda: (instances(told, "stay", "one"), instances(told, "stay", "two")) == (2, 2))
+    taken = f"{told.pool}/revisions/{old}"
+    error = fails(WRONG, lambda: told.revisions.delete_revision(name=taken))
+    expect("has a share of the pool's instances" in error.message, error)
+    pool = told.pools.get_worker_pool(name=told.pool)
+    pool.instance_splits = []
+    told.pools.update_worker_pool(worker_pool=pool).result(timeout=WAIT)
+    told.revisions.delete_revision(name=taken).result(timeout=WAIT)
+    expect(old not in {r.name.rsplit("/", 1)[-1] for r in told.revisions.list_revisions(parent=told.pool)}, "still there")
+    until("four of the other", WAIT, lambda: (instances(told, "stay", "one"), instances(told, "stay", "two")) == (0, 4))
 
 
 def delete_pool(told):

@@ -1,4 +1,6 @@
-//! `cargo xtask bench`: the benchmarks, built for release.
+//! `cargo xtask bench`: the benchmarks of what is handed on, the profile `dist`.
+
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -15,9 +17,13 @@ pub(crate) struct Args {
 
 /// Runs the benchmark program.
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    tools::loud(
+    let built = tools::loud(
         tools::cargo()
-            .args(["run", "--quiet", "--release", "-p", "lauf-bench", "--"])
-            .args(&args.args),
+            .args(["build", "--quiet", "--profile", "dist"])
+            .args(["-p", "lauf", "-p", "lauf-bench"]),
+    )?;
+    Ok(
+        built
+            && tools::loud(Command::new(tools::target_dir().join("dist/bench")).args(&args.args))?,
     )
 }

@@ -212,7 +212,11 @@ fn configurations_ready(latest: Option<&Revision>, now: jiff::Timestamp) -> lauf
     let ready = condition::find(&latest.status.conditions, "Ready");
     match plan::readiness(latest) {
         Readiness::Ready => wording::holds(KIND, now),
-        Readiness::Pending => wording::pending(KIND, "Deploying", "Deploying Revision.", now),
+        Readiness::Pending => {
+            let retried = ready.filter(|c| c.reason == wording::RETRY);
+            let text = wording::deploying(retried.map(|c| &*c.message));
+            wording::pending(KIND, "Deploying", &text, now)
+        }
         Readiness::Failed => {
             let (reason, cause) = ready.map_or(("", ""), |c| (&*c.reason, &*c.message));
             let text = wording::revision_not_ready(&latest.meta.name, cause);

@@ -75,6 +75,17 @@ pub(crate) fn start_failure(error: &StartError, port: u16) -> (&'static str, Str
     }
 }
 
+/// The reason of a condition that waits for the host, not for the user.
+pub(crate) const RETRY: &str = "Retry";
+
+/// The service's sentence about a revision that is on its way, and what it waits for if that is the host.
+pub(crate) fn deploying(trouble: Option<&str>) -> String {
+    trouble.map_or_else(
+        || "Deploying Revision.".to_owned(),
+        |trouble| format!("Deploying Revision. It is tried again and again: {trouble}"),
+    )
+}
+
 /// The service's sentence about a revision that failed.
 pub(crate) fn revision_not_ready(revision: &str, cause: &str) -> String {
     format!("Revision '{revision}' is not ready and cannot serve traffic. {cause}")

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -36,6 +36,11 @@ pub trait Endpoint: Send + Sync + std::fmt::Debug {
     /// connecting; it is writable when connected, and `take_error` tells how that went. Quick
     /// enough for the request path.
     fn connect(&self, port: u16) -> io::Result<TcpStream>;
+
+    /// Whether a process of this host may be the one that listens there.
+    fn may_hold(&self, _pid: u32) -> bool {
+        true
+    }
 }
 
 /// A started instance.
@@ -49,8 +54,36 @@ pub struct Instance {
     pub phases: StartPhases,
     /// How to reach it.
     pub endpoint: Arc<dyn Endpoint>,
+    /// The connection that found it listening, if there is one.
+    pub first: FirstConnection,
     /// Its state, now and to come.
     pub state: watch::Receiver<InstanceState>,
+}
+
+/// A connection to an instance's port on which nothing was sent yet: the startup probe's, kept for the request that the instance was
+/// started for, which is spared making another, and the instance one that is closed again.
+#[derive(Debug, Default)]
+pub struct FirstConnection(Mutex<Option<TcpStream>>);
+
+impl FirstConnection {
+    /// One to be taken.
+    #[must_use]
+    pub fn new(stream: Option<TcpStream>) -> Self {
+        Self(Mutex::new(stream))
+    }
+
+    /// Takes it, if nobody has and the instance has not closed it.
+    pub fn take(&self) -> Option<TcpStream> {
+        let stream = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
+        // A server that speaks first is none that we know; whatever else can be read is the end.
+        let quiet =
+            matches!(stream.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        quiet.then_some(stream)
+    }
 }
 
 impl Instance {

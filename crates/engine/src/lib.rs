@@ -21,7 +21,8 @@ mod testing;
 pub use local::{InstanceLog, LocalConfig, LocalEngine};
 
 pub use instance::{
-    Endpoint, Exit, ExitReason, Instance, InstanceSpec, InstanceState, StartError, StartPhases,
+    Endpoint, Exit, ExitReason, FirstConnection, Instance, InstanceSpec, InstanceState, StartError,
+    StartPhases,
 };
 
 pub use owner::{Owner, TaskAttempt};

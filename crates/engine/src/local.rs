@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::prober::Prober;
 use crate::table::{Entry, Table};
 use crate::{
-    Endpoint, Engine, ExitReason, ImageResolver, Instance, InstanceSpec, InstanceState, StartError,
-    StartPhases, command, fault, health, startup,
+    Endpoint, Engine, ExitReason, FirstConnection, ImageResolver, Instance, InstanceSpec,
+    InstanceState, StartError, StartPhases, command, fault, health, startup,
 };
 
 /// The label under which an instance carries its own [`InstanceSpec`].
@@ -116,6 +116,10 @@ impl Endpoint for Nowhere {
 impl Endpoint for NetNsEndpoint {
     fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
         self.0.connect(port)
+    }
+
+    fn may_hold(&self, pid: u32) -> bool {
+        self.0.may_hold(pid)
     }
 }
 
@@ -407,6 +411,7 @@ impl Inner {
         started: Timestamp,
         phases: StartPhases,
         endpoint: Arc<dyn Endpoint>,
+        first: FirstConnection,
         entry: &Arc<Entry>,
     ) -> Arc<Instance> {
         entry.set_ready(true);
@@ -415,6 +420,7 @@ impl Inner {
             started,
             phases,
             endpoint,
+            first,
             state: entry.state.subscribe(),
         });
         self.watch_health(&instance, entry);
@@ -548,7 +554,7 @@ impl Engine for LocalEngine {
             tokio::select! {
                 biased;
                 exit = entry.exited() => if is_task {
-                    Ok(())
+                    Ok(None)
                 } else {
                     Err(fault::ended(&exit, &spec))
                 },
@@ -556,20 +562,24 @@ impl Engine for LocalEngine {
                     result.map_err(StartError::Probe),
             }
         } else {
-            Ok(())
+            Ok(None)
         };
-        if let Err(error) = waited {
-            self.stop(&spec.id, Duration::ZERO).await;
-            abandon.engine = None;
-            return Err(error);
-        }
+        let first = match waited {
+            // Nobody would take one to what gets no requests.
+            Ok(first) => FirstConnection::new(first.filter(|_| spec.owner.revision().is_some())),
+            Err(error) => {
+                self.stop(&spec.id, Duration::ZERO).await;
+                abandon.engine = None;
+                return Err(error);
+            }
+        };
         abandon.engine = None;
         let phases = StartPhases {
             image: image_done.saturating_sub(begin),
             sandbox: sandbox_done.saturating_sub(image_done),
             boot: inner.clock.monotonic().saturating_sub(sandbox_done),
         };
-        Ok(inner.instance(spec, started, phases, endpoint, &entry))
+        Ok(inner.instance(spec, started, phases, endpoint, first, &entry))
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) {
@@ -626,6 +636,7 @@ impl Engine for LocalEngine {
                 at,
                 StartPhases::default(),
                 Arc::new(Nowhere),
+                FirstConnection::default(),
                 &entry,
             ));
         }
@@ -655,12 +666,13 @@ impl Engine for LocalEngine {
                     result = tokio::time::timeout(
                         ADOPTION_LIMIT,
                         startup::wait(&*inner.clock, &inner.prober, &endpoint, &spec.container),
-                    ) => matches!(result, Ok(Ok(()))),
+                    ) => matches!(result, Ok(Ok(_))),
                 };
             if ready {
                 let started = inner.at(running.info.started_at);
                 let phases = StartPhases::default();
-                adopted.push(inner.instance(spec, started, phases, endpoint, &entry));
+                let first = FirstConnection::default();
+                adopted.push(inner.instance(spec, started, phases, endpoint, first, &entry));
             } else {
                 self.stop(&spec.id, Duration::ZERO).await;
             }

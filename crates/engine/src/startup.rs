@@ -1,5 +1,6 @@
 //! Waiting until a started container is ready for requests.
 
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lauf_model::{Clock, Container, Probe, ProbeAction};
@@ -8,7 +9,8 @@ use crate::Endpoint;
 use crate::probe::{self, seconds};
 use crate::prober::Prober;
 
-/// Returns when the startup probe has passed, or says in what way it has not.
+/// Returns when the startup probe has passed, or says in what way it has not. A probe that is a mere connection to the container's port
+/// gives that connection.
 ///
 /// A container cannot answer before it listens, so whatever the probe, the port is waited for
 /// first; an HTTP or gRPC probe is tried at that very moment and then every period.
@@ -17,7 +19,7 @@ pub(crate) async fn wait(
     prober: &Prober,
     endpoint: &Arc<dyn Endpoint>,
     container: &Container,
-) -> Result<(), String> {
+) -> Result<Option<TcpStream>, String> {
     let default = Probe::default_startup();
     let probe = container.startup_probe.as_ref().unwrap_or(&default);
     let port = probe::port(&probe.action, container.port);
@@ -35,16 +37,17 @@ pub(crate) async fn wait(
     let last = Mutex::new(None);
     let passed = async {
         tokio::time::sleep(probe.initial_delay).await;
-        prober
+        let connection = prober
             .listening(Arc::clone(endpoint), port, clock.monotonic())
             .await;
         if matches!(probe.action, ProbeAction::Tcp { .. }) {
-            return Ok(());
+            return Ok(Some(connection).filter(|_| port == container.port.number));
         }
+        drop(connection);
         let mut failures = 0;
         loop {
             match probe::attempt(endpoint, container.port, probe).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(None),
                 Err(text) => {
                     failures += 1;
                     if failures >= probe.failure_threshold {
@@ -86,7 +89,8 @@ mod tests {
         let prober = Prober::start(Arc::clone(&clock) as _).unwrap();
         let mut container = Container::new("image");
         container.startup_probe = probe;
-        wait(&*clock, &prober, &endpoint, &container).await
+        let started = wait(&*clock, &prober, &endpoint, &container).await;
+        started.map(drop)
     }
 
     fn every_ten_seconds(action: ProbeAction, failure_threshold: u32) -> Probe {

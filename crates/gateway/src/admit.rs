@@ -3,14 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use lauf_model::{Ingress, ServiceKey};
 
+use crate::fields::{Fields, Known, Set};
 use crate::route::ServiceRoute;
-
-/// Carries the caller's token when `Authorization` is taken by the service's own scheme.
-const SERVERLESS_AUTHORIZATION: HeaderName = HeaderName::from_static("x-serverless-authorization");
 
 /// Who may call a service.
 #[derive(Clone)]
@@ -62,7 +58,7 @@ pub(crate) fn admit(
     route: &ServiceRoute,
     host: &str,
     internal: bool,
-    headers: &mut HeaderMap,
+    fields: &mut Fields,
 ) -> Result<(), Refusal> {
     if route.ingress != Ingress::All && !internal {
         return Err(Refusal::Hidden);
@@ -70,38 +66,37 @@ pub(crate) fn admit(
     let Access::Restricted(check) = &route.access else {
         return Ok(());
     };
-    let header = if headers.contains_key(&SERVERLESS_AUTHORIZATION) {
-        SERVERLESS_AUTHORIZATION
+    // It carries the caller's token when `Authorization` is taken by the service's own scheme.
+    let known = if fields.has(Known::ServerlessAuthorization) {
+        Known::ServerlessAuthorization
     } else {
-        AUTHORIZATION
+        Known::Authorization
     };
-    let token = headers.get(&header).and_then(bearer);
+    let token = fields.get_str(known).and_then(bearer);
     check
         .check(&route.key, host, token)
         .map_err(Refusal::Denied)?;
     if let Some(token) = token {
         match without_signature(token) {
-            Some(rest) => headers.insert(header, rest),
-            None => headers.remove(header),
-        };
+            Some(rest) => fields.set(known, rest.as_bytes()),
+            None => fields.remove(Set::of(&[known])),
+        }
     }
     Ok(())
 }
 
-fn bearer(value: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim())
         .filter(|token| !token.is_empty())
 }
 
-fn without_signature(token: &str) -> Option<HeaderValue> {
+fn without_signature(token: &str) -> Option<String> {
     let (signed, _) = token.rsplit_once('.')?;
-    if signed.matches('.').count() != 1 {
-        return None;
-    }
-    HeaderValue::from_str(&format!("Bearer {signed}.SIGNATURE_REMOVED_BY_GOOGLE")).ok()
+    (signed.matches('.').count() == 1)
+        .then(|| format!("Bearer {signed}.SIGNATURE_REMOVED_BY_GOOGLE"))
 }
 
 #[cfg(test)]
@@ -132,40 +127,35 @@ mod tests {
         }
     }
 
-    fn with(name: &'static str, value: &'static str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(name, HeaderValue::from_static(value));
-        headers
-    }
-
     #[test]
     fn the_token_that_let_a_caller_in_does_not_reach_the_service() {
         let signed = route(Access::Restricted(Arc::new(Only("h.p.s"))), Ingress::All);
-        let mut headers = with("authorization", "bearer h.p.s");
-        assert_eq!(admit(&signed, "h", false, &mut headers), Ok(()));
+        let mut fields = Fields::from([("authorization", "bearer h.p.s")]);
+        assert_eq!(admit(&signed, "h", false, &mut fields), Ok(()));
         assert_eq!(
-            headers["authorization"],
-            "Bearer h.p.SIGNATURE_REMOVED_BY_GOOGLE"
+            fields.get_str(Known::Authorization),
+            Some("Bearer h.p.SIGNATURE_REMOVED_BY_GOOGLE")
         );
 
         let opaque = route(Access::Restricted(Arc::new(Only("secret"))), Ingress::All);
-        let mut headers = with("x-serverless-authorization", "Bearer secret");
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic own"));
-        assert_eq!(admit(&opaque, "h", false, &mut headers), Ok(()));
-        assert!(!headers.contains_key("x-serverless-authorization"));
-        assert_eq!(headers["authorization"], "Basic own");
+        let mut fields = Fields::from([
+            ("x-serverless-authorization", "Bearer secret"),
+            ("authorization", "Basic own"),
+        ]);
+        assert_eq!(admit(&opaque, "h", false, &mut fields), Ok(()));
+        assert_eq!(fields, [("authorization", "Basic own")].into());
     }
 
     #[test]
     fn strangers_are_told_apart_from_forgers() {
         let restricted = route(Access::Restricted(Arc::new(Only("x"))), Ingress::All);
-        let none = admit(&restricted, "h", false, &mut HeaderMap::new());
+        let none = admit(&restricted, "h", false, &mut Fields::new());
         assert_eq!(none, Err(Refusal::Denied(Denied::Forbidden)));
         let wrong = admit(
             &restricted,
             "h",
             false,
-            &mut with("authorization", "Bearer y"),
+            &mut [("authorization", "Bearer y")].into(),
         );
         assert_eq!(wrong, Err(Refusal::Denied(Denied::Unauthenticated)));
     }
@@ -174,9 +164,9 @@ mod tests {
     fn internal_services_are_hidden_from_outside() {
         let hidden = route(Access::Public, Ingress::Internal);
         assert_eq!(
-            admit(&hidden, "h", false, &mut HeaderMap::new()),
+            admit(&hidden, "h", false, &mut Fields::new()),
             Err(Refusal::Hidden)
         );
-        assert_eq!(admit(&hidden, "h", true, &mut HeaderMap::new()), Ok(()));
+        assert_eq!(admit(&hidden, "h", true, &mut Fields::new()), Ok(()));
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Outgoing {
     /// The face.
     Face(FaceBody),
     /// A container.
-    Container(Box<Download>),
+    Container(Download),
     /// There is none: the connection speaks another protocol from here on.
     Switch(Switch),
 }
@@ -42,7 +42,7 @@ impl Body for Outgoing {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Face(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Container(download) => Pin::new(&mut **download).poll_frame(cx),
+            Self::Container(download) => download.poll_frame(cx),
             Self::Switch(_) => Poll::Ready(None),
         }
     }
@@ -73,16 +73,13 @@ impl Body for Outgoing {
 pub(crate) struct Download {
     pub(crate) body: FromContainer,
     /// `None` once the exchange has ended.
-    pub(crate) exchange: Option<Exchange>,
+    pub(crate) exchange: Option<Box<Exchange>>,
     pub(crate) bytes: u64,
 }
 
 impl Download {
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self;
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
                 if let Some(exchange) = this.exchange.take_if(|e| e.poll_deadline(cx).is_ready()) {
@@ -130,6 +127,7 @@ impl Drop for Download {
 }
 
 /// A response's body as it comes from a container.
+#[derive(Debug)]
 pub(crate) enum FromContainer {
     Http1(client::Body),
     Http2(

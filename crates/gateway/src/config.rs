@@ -76,7 +76,7 @@ impl Default for Limits {
             h2_ping: Duration::from_secs(30),
             http1_request_body: Some(32 * 1024 * 1024),
             connect_timeout: Duration::from_secs(5),
-            idle_upstreams: 128,
+            idle_upstreams: 1000,
         }
     }
 }

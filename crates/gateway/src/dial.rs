@@ -12,7 +12,10 @@ pub(crate) async fn dial(
     port: u16,
     within: Duration,
 ) -> io::Result<TcpStream> {
-    let socket = instance.endpoint.connect(port)?;
+    let socket = match instance.first.take() {
+        Some(first) if port == instance.spec.container.port.number => first,
+        _ => instance.endpoint.connect(port)?,
+    };
     socket.set_nonblocking(true)?;
     let stream = TcpStream::from_std(socket)?;
     tokio::time::timeout(within, stream.writable())

@@ -1,10 +1,10 @@
 //! What a client reads when no container answers, in the words of Cloud Run.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::StatusCode;
 
-use crate::body::Outgoing;
+use crate::fields::Known;
+use crate::message::Answer;
 
 /// No slot within the wait (`cloud-run.md`, section 3).
 pub(crate) const NO_INSTANCE: &str =
@@ -25,7 +25,7 @@ pub(crate) const CLIENT_GONE: &str =
     "The client closed the connection before the response was complete.";
 
 /// A page with a heading and a sentence.
-pub(crate) fn page(status: StatusCode, heading: &str, sentence: &str) -> Response<Outgoing> {
+pub(crate) fn page(status: StatusCode, heading: &str, sentence: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or("Error");
     let html = format!(
         "<!doctype html>\n<html><head><meta charset=\"utf-8\"><title>{code} {title}</title></head>\n\
@@ -34,12 +34,12 @@ pub(crate) fn page(status: StatusCode, heading: &str, sentence: &str) -> Respons
         heading = escape(heading),
         sentence = escape(sentence),
     );
-    respond(status, "text/html; charset=utf-8", html.into())
+    Answer::text(status, "text/html; charset=utf-8", html.into())
 }
 
 /// A plain text.
-pub(crate) fn text(status: StatusCode, text: &'static str) -> Response<Outgoing> {
-    respond(
+pub(crate) fn text(status: StatusCode, text: &'static str) -> Answer {
+    Answer::text(
         status,
         "text/plain; charset=utf-8",
         Bytes::from_static(text.as_bytes()),
@@ -47,7 +47,7 @@ pub(crate) fn text(status: StatusCode, text: &'static str) -> Response<Outgoing>
 }
 
 /// 404: no such service, or one that this network may not see.
-pub(crate) fn not_found() -> Response<Outgoing> {
+pub(crate) fn not_found() -> Answer {
     page(
         StatusCode::NOT_FOUND,
         "Page not found",
@@ -56,35 +56,26 @@ pub(crate) fn not_found() -> Response<Outgoing> {
 }
 
 /// 403: the caller lacks `run.routes.invoke`.
-pub(crate) fn forbidden(path: &str) -> Response<Outgoing> {
+pub(crate) fn forbidden(path: &str) -> Answer {
     let sentence =
         format!("Your client does not have permission to get URL {path} from this server.");
     page(StatusCode::FORBIDDEN, "Forbidden", &sentence)
 }
 
 /// 401: the caller's token is not valid.
-pub(crate) fn unauthorized(path: &str) -> Response<Outgoing> {
+pub(crate) fn unauthorized(path: &str) -> Answer {
     let sentence = format!("Your client does not have permission to the requested URL {path}.");
-    let mut response = page(StatusCode::UNAUTHORIZED, "Unauthorized", &sentence);
-    response.headers_mut().insert(
-        WWW_AUTHENTICATE,
-        HeaderValue::from_static("Bearer error=\"invalid_token\" error_description=\"The access token could not be verified\""),
-    );
-    response
+    let mut answer = page(StatusCode::UNAUTHORIZED, "Unauthorized", &sentence);
+    let why = "Bearer error=\"invalid_token\" error_description=\"The access token could not be verified\"";
+    answer
+        .fields
+        .append(Known::WwwAuthenticate, &[why.as_bytes()]);
+    answer
 }
 
 /// 429: no instance was to be had.
-pub(crate) fn rate_exceeded() -> Response<Outgoing> {
+pub(crate) fn rate_exceeded() -> Answer {
     text(StatusCode::TOO_MANY_REQUESTS, "Rate exceeded.")
-}
-
-fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Outgoing> {
-    let mut response = Response::new(Outgoing::Full(Some(body)));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }
 
 fn escape(text: &str) -> String {

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::body::{BoxError, FromClient};
+use crate::message::RequestHead;
 
 /// How a request came to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +43,12 @@ pub trait Face: Send + Sync + 'static {
 pub(crate) async fn serve(
     face: &Arc<dyn Face>,
     control: &Handle,
-    request: Request<FromClient>,
+    head: RequestHead,
+    body: FromClient,
     info: ConnInfo,
 ) -> Option<Response<Body>> {
     let face = Arc::clone(face);
-    let request = request.map(to_other_thread);
+    let request = head.to_http(head.version, head.uri(), to_other_thread(body));
     let mut task = AbortOnDrop(control.spawn(async move { face.serve(request, info).await }));
     (&mut task.0).await.ok()
 }

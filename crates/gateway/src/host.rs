@@ -29,17 +29,22 @@ fn without_port(host: &str) -> &str {
 
 /// Whether `host` may stand in a `Host` header: an authority without user information.
 pub(crate) fn is_valid(host: &str) -> bool {
-    host.is_empty()
-        || host.parse::<Authority>().is_ok_and(|authority| {
-            let name = authority.host();
-            // The parser takes anything for a port.
-            let port = host.strip_prefix(name).and_then(|p| p.strip_prefix(':'));
-            let numeric = |port: &str| {
-                port.bytes().all(|b| b.is_ascii_digit())
-                    && (port.is_empty() || port.parse::<u16>().is_ok())
-            };
-            name == host || port.is_some_and(numeric)
-        })
+    let authority = host.parse::<Authority>();
+    host.is_empty() || (!host.contains('@') && authority.is_ok() && has_valid_port(host))
+}
+
+/// Whether what follows a host's name, if anything does, is a port.
+pub(crate) fn has_valid_port(host: &str) -> bool {
+    let port = match host.rsplit_once(']') {
+        Some((_, rest)) => rest,
+        None => host.find(':').map_or("", |colon| &host[colon..]),
+    };
+    // An empty one is allowed (RFC 3986, section 3.2.3).
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    digits.is_empty()
+        || (digits.len() < port.len()
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && digits.parse::<u16>().is_ok())
 }
 
 /// Whether `host` is `domain` or lies under it.

@@ -9,8 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
@@ -23,10 +22,12 @@ use crate::body::{Ended, FromClient, Outgoing};
 use crate::drain::Graceful;
 use crate::error_page;
 use crate::face::{self, ConnInfo};
+use crate::fields::Known;
 use crate::h1::server;
 use crate::headers::Client;
 use crate::host;
 use crate::io::Conn;
+use crate::message::{Answer, RequestHead};
 use crate::proxy;
 use crate::thread::Thread;
 use crate::tunnel;
@@ -130,8 +131,12 @@ pub(crate) fn serve(
             let service = {
                 let thread = Rc::clone(&thread);
                 service_fn(move |request: Request<Incoming>| {
-                    let request = request.map(FromClient::http2);
-                    handle(Rc::clone(&thread), Rc::clone(&peer), request)
+                    let (thread, peer) = (Rc::clone(&thread), Rc::clone(&peer));
+                    let (head, body) = RequestHead::of_http2(request);
+                    async move {
+                        let answer = handle(&thread, &peer, head, body).await?;
+                        Ok(answer.into_http2())
+                    }
                 })
             };
             let connection = http2::Builder::new(LocalExecutor)
@@ -199,32 +204,35 @@ async fn peek(conn: &mut Conn) -> Option<Spoken> {
 
 /// Answers one request.
 pub(crate) async fn handle(
-    thread: Rc<Thread>,
-    peer: Rc<Peer>,
-    request: Request<FromClient>,
-) -> Result<Response<Outgoing>, Ended> {
-    if request.method() == Method::CONNECT {
-        return Ok(tunnel::connect(&thread, peer.origin, &request));
+    thread: &Rc<Thread>,
+    peer: &Peer,
+    head: RequestHead,
+    body: FromClient,
+) -> Result<Answer, Ended> {
+    if head.method == Method::CONNECT {
+        return Ok(tunnel::connect(thread, peer.origin, &head));
     }
-    let (host, absolute) = match asked(&request) {
-        Ok(asked) => asked,
-        Err(why) => return Ok(refused(&request, why)),
-    };
-    let Ok(text) = host.to_str() else {
-        return Ok(refused(&request, BAD_HOST));
-    };
-    let name = host::normalize(text);
+    if !asks_one_host(&head) {
+        return Ok(refused(&head));
+    }
+    let host = head.host();
+    let name = host::normalize(host);
     let route = thread.routes.borrow_mut().load().get(&name).cloned();
-    if !host::is_valid(text) {
-        return Ok(error_page::text(StatusCode::BAD_REQUEST, BAD_HOST));
-    }
     if let Some(route) = route {
-        return proxy::serve(thread, peer, route, host.clone(), &name, request).await;
+        // The name is one of ours, so what can be wrong is the port.
+        if !host::has_valid_port(host) {
+            return Ok(refused(&head));
+        }
+        return proxy::serve(thread, peer, route, head, body).await;
+    }
+    if !host::is_valid(host) {
+        return Ok(refused(&head));
     }
     let config = &thread.shared.config;
     if host::under(&name, &config.domain) {
         return Ok(error_page::not_found());
     }
+    let absolute = head.authority().is_some() && head.version != Version::HTTP_2;
     if absolute && !host::is_local(&name) && !tunnel::leads_to(config, &name) {
         return Ok(tunnel::refused());
     }
@@ -234,9 +242,15 @@ pub(crate) async fn handle(
         scheme: peer.client.scheme,
         via_proxy: peer.via_proxy || absolute,
     };
-    let served = face::serve(&thread.shared.face, &thread.shared.control, request, info);
+    let served = face::serve(
+        &thread.shared.face,
+        &thread.shared.control,
+        head,
+        body,
+        info,
+    );
     match Box::pin(served).await {
-        Some(response) => Ok(response.map(Outgoing::Face)),
+        Some(response) => Ok(Answer::from(response).map(Outgoing::Face)),
         None => Ok(error_page::page(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Server Error",
@@ -245,46 +259,32 @@ pub(crate) async fn handle(
     }
 }
 
-const BAD_HOST: &str = "Bad request: the Host header is missing, repeated or not a host name.\n";
-/// A request that cannot be understood. Nothing that follows it on an HTTP/1 connection can be trusted.
-fn refused(request: &Request<FromClient>, why: &'static str) -> Response<Outgoing> {
-    let mut response = error_page::text(StatusCode::BAD_REQUEST, why);
-    if request.version() != Version::HTTP_2 {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+/// A request of which it is not clear who it is for. Nothing that follows it on an HTTP/1 connection can be
+/// trusted.
+fn refused(head: &RequestHead) -> Answer {
+    let why = "Bad request: the Host header is missing, repeated or not a host name.\n";
+    let mut answer = error_page::text(StatusCode::BAD_REQUEST, why);
+    if head.version != Version::HTTP_2 {
+        answer.fields.append(Known::Connection, &[b"close"]);
     }
-    response
+    answer
 }
 
-/// The host a request asks for, and whether it asked with an absolute URI over HTTP/1.
-fn asked(request: &Request<FromClient>) -> Result<(HeaderValue, bool), &'static str> {
-    let headers = request.headers();
-    let mut hosts = headers.get_all(HOST).iter();
-    let header = hosts.next();
-    if hosts.next().is_some() {
-        return Err(BAD_HOST);
+/// Whether a request says once, or the same twice, who it is for.
+fn asks_one_host(head: &RequestHead) -> bool {
+    let mut hosts = head.fields.get_all(Known::Host);
+    let host = hosts.next();
+    if hosts.next().is_some() || host.is_some_and(|host| !host.is_ascii()) {
+        return false;
     }
-    let Some(authority) = request.uri().authority() else {
-        return match (header, request.version()) {
-            (Some(host), _) => Ok((host.clone(), false)),
-            (None, Version::HTTP_10) => Ok((HeaderValue::from_static(""), false)),
-            (None, _) => Err(BAD_HOST),
-        };
-    };
-    let http2 = request.version() == Version::HTTP_2;
-    let agree = header.is_none_or(|header| {
-        header
-            .to_str()
-            .is_ok_and(|h| h.eq_ignore_ascii_case(authority.as_str()))
-    });
-    // RFC 9113, section 8.3.1: over HTTP/2 both must say the same. Over HTTP/1 the URI wins.
-    if http2 && !agree {
-        return Err(BAD_HOST);
+    match head.authority() {
+        None => host.is_some() || head.version == Version::HTTP_10,
+        // RFC 9113, section 8.3.1: over HTTP/2 both must say the same. Over HTTP/1 the URI wins.
+        Some(authority) if head.version == Version::HTTP_2 => {
+            host.is_none_or(|host| host.eq_ignore_ascii_case(authority.as_bytes()))
+        }
+        Some(_) => true,
     }
-    HeaderValue::from_str(authority.as_str())
-        .map(|host| (host, !http2))
-        .map_err(|_| BAD_HOST)
 }
 
 /// Names the connection's type, which has no name of its own.

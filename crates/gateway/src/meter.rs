@@ -4,6 +4,7 @@
 //! old. The hand-over is a bounded channel: a sink that cannot keep up loses records, counted, and never
 //! holds a request up.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -11,13 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Version};
 use jiff::Timestamp;
 use lauf_engine::Instance;
 use lauf_model::{RevisionKey, ServiceKey};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::fields::Known;
+use crate::message::RequestHead;
 use crate::route::ServiceRoute;
 
 /// Records in a thread's buffer before it is handed over.
@@ -46,10 +49,8 @@ pub struct RequestRecord {
     pub method: Method,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// The host the client asked for, as sent.
-    pub host: HeaderValue,
-    /// The target: path and query.
-    pub uri: Uri,
+    /// Where it went and who sent it.
+    pub(crate) words: Words,
     /// The client's protocol.
     pub protocol: Version,
     /// What the client got.
@@ -58,10 +59,6 @@ pub struct RequestRecord {
     pub request_bytes: u64,
     /// Bytes of the response's body.
     pub response_bytes: u64,
-    /// `User-Agent` as sent.
-    pub user_agent: Option<HeaderValue>,
-    /// `Referer` as sent.
-    pub referer: Option<HeaderValue>,
     /// The client's address.
     pub remote: IpAddr,
     /// The trace it belongs to; 0 when it was refused before one was made.
@@ -80,9 +77,72 @@ impl RequestRecord {
     /// The URL as the client saw it.
     #[must_use]
     pub fn url(&self) -> String {
-        let host = String::from_utf8_lossy(self.host.as_bytes());
-        let target = self.uri.path_and_query().map_or("/", |p| p.as_str());
+        let (host, target) = (self.words.get(0), self.words.get(1));
         format!("{}://{host}{target}", self.scheme)
+    }
+
+    /// The host the client asked for, as sent.
+    #[must_use]
+    pub fn host(&self) -> Cow<'_, str> {
+        self.words.get(0)
+    }
+
+    /// `User-Agent` as sent.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<Cow<'_, str>> {
+        self.words.has(2).then(|| self.words.get(2))
+    }
+
+    /// `Referer` as sent.
+    #[must_use]
+    pub fn referer(&self) -> Option<Cow<'_, str>> {
+        self.words.has(3).then(|| self.words.get(3))
+    }
+}
+
+/// What a record keeps of a head, in one piece: host, target, and the agent and the referer where there are
+/// any. So much of each and no more, since many records wait while a sink is slow.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Words {
+    text: Box<[u8]>,
+    ends: [u32; 4],
+    has: [bool; 4],
+}
+
+/// Bytes of each.
+const LONGEST: usize = 4 * 1024;
+
+impl Words {
+    pub(crate) fn of(head: &RequestHead) -> Self {
+        let all = [
+            Some(head.host().as_bytes()),
+            Some(head.target().as_bytes()),
+            head.fields.get(Known::UserAgent),
+            head.fields.get(Known::Referer),
+        ];
+        let cut = all.map(|word| word.map_or(&[][..], |word| &word[..word.len().min(LONGEST)]));
+        let mut end = 0;
+        let ends = cut.map(|word| {
+            end += u32::try_from(word.len()).unwrap_or(0);
+            end
+        });
+        Self {
+            text: cut.concat().into(),
+            ends,
+            has: all.map(|word| word.is_some()),
+        }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.has[index]
+    }
+
+    fn get(&self, index: usize) -> Cow<'_, str> {
+        let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |before| at(self.ends[before]));
+        String::from_utf8_lossy(self.text.get(start..at(self.ends[index])).unwrap_or(&[]))
     }
 }
 

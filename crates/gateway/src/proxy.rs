@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{StatusCode, Uri, Version};
 use http_body::Body;
 use jiff::SignedDuration;
 use lauf_engine::{ExitReason, Instance, InstanceState, StartError};
@@ -18,11 +17,14 @@ use crate::admit::{Denied, Refusal, admit};
 use crate::alarm::Alarm;
 use crate::body::{Download, Ended, FromClient, FromContainer, Outgoing, Upload, UploadState};
 use crate::error_page;
+use crate::fields::Known;
 use crate::h1::client;
 use crate::headers;
+use crate::host;
 use crate::io::Conn;
 use crate::listener::Peer;
-use crate::meter::{Outcome, RequestRecord};
+use crate::message::{Answer, Outbound, RequestHead};
+use crate::meter::{Outcome, RequestRecord, Words};
 use crate::pool::{Lease, Refused, RevisionPool};
 use crate::route::ServiceRoute;
 use crate::slot::Slots;
@@ -41,57 +43,53 @@ const REVISIONS: usize = 3;
 
 /// Serves a request to a service.
 pub(crate) async fn serve(
-    thread: Rc<Thread>,
-    peer: Rc<Peer>,
+    thread: &Rc<Thread>,
+    peer: &Peer,
     route: Arc<ServiceRoute>,
-    host: HeaderValue,
-    name: &str,
-    mut request: Request<FromClient>,
-) -> Result<Response<Outgoing>, Ended> {
-    let mut exchange = Exchange::begin(thread, &peer, Arc::clone(&route), host, &request);
-    if let Err(refusal) = admit(&route, name, peer.internal, request.headers_mut()) {
-        let path = request.uri().path();
-        let response = match refusal {
+    mut head: RequestHead,
+    body: FromClient,
+) -> Result<Answer, Ended> {
+    let mut exchange = Exchange::begin(thread, peer, Arc::clone(&route), &head);
+    if let Err(refusal) = admit(
+        &route,
+        &host::normalize(&exchange.record.host()),
+        peer.internal,
+        &mut head.fields,
+    ) {
+        let answer = match refusal {
             Refusal::Hidden => error_page::not_found(),
-            Refusal::Denied(Denied::Forbidden) => error_page::forbidden(path),
-            Refusal::Denied(Denied::Unauthenticated) => error_page::unauthorized(path),
+            Refusal::Denied(Denied::Forbidden) => error_page::forbidden(head.path()),
+            Refusal::Denied(Denied::Unauthenticated) => error_page::unauthorized(head.path()),
         };
         return Ok(exchange.refused(
-            response,
+            answer,
             "The request was not authorized to invoke this service.",
         ));
     }
-    let Some(mut pool) = route.pick(&exchange.thread.random).cloned() else {
+    let Some(mut pool) = route.pick(&thread.random).cloned() else {
         return Ok(exchange.unavailable(error_page::NO_REVISION));
     };
-    if request.body().size_hint().lower() > exchange.body_limit(&pool) {
-        let response =
-            error_page::text(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.");
-        return Ok(exchange.refused(response, "The request body is too large."));
+    if body.size_hint().lower() > exchange.body_limit(&pool) {
+        let answer = error_page::text(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.");
+        return Ok(exchange.refused(answer, "The request body is too large."));
     }
     let mut lease = match pool.try_acquire(exchange.received) {
         Some(lease) => lease,
-        None => match Box::pin(wait(&mut exchange, &mut pool, name)).await {
+        None => match Box::pin(wait(&mut exchange, &mut pool)).await {
             Ok(lease) => lease,
             Err(refused) => return Ok(exchange.no_instance(&refused)),
         },
     };
     exchange.take(&pool, &lease);
 
-    let upgrade = headers::upgrade(request.headers()).filter(|_| pool.protocol == Protocol::Http1);
+    let upgrade = headers::upgrade(&head.fields).filter(|_| pool.protocol == Protocol::Http1);
     let may_switch = upgrade.is_some();
-    let (mut outbound, upload) = prepare(&mut exchange, &peer, &pool, request, upgrade);
+    let (mut outbound, upload) = prepare(&mut exchange, peer, &pool, head, body, upgrade);
 
     let mut tries = INSTANCES;
-    let mut response = loop {
+    let answer = loop {
         let result = {
-            let attempt = attempt(
-                &exchange.thread,
-                &pool,
-                &lease.slots,
-                &mut outbound,
-                exchange.received,
-            );
+            let attempt = attempt(&exchange, &pool, &lease.slots, &mut outbound);
             let mut attempt = std::pin::pin!(attempt);
             poll_fn(|cx| match attempt.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(result),
@@ -100,13 +98,13 @@ pub(crate) async fn serve(
             .await
         };
         match result {
-            Ok(response) => break response,
+            Ok(answer) => break answer,
             Err(Failure::NotSent) if tries > 0 => {
                 // The instance is gone or going; nothing of the request has reached it.
                 tries -= 1;
                 obituary(&lease.slots.instance).await;
                 drop(lease);
-                lease = match Box::pin(wait(&mut exchange, &mut pool, name)).await {
+                lease = match Box::pin(wait(&mut exchange, &mut pool)).await {
                     Ok(lease) => lease,
                     Err(refused) => return Ok(exchange.no_instance(&refused)),
                 };
@@ -117,55 +115,50 @@ pub(crate) async fn serve(
             }
         }
     };
-    exchange.record.status = response.status();
+    drop(outbound);
+    exchange.record.status = answer.status;
     exchange.upload = upload;
     exchange.lease = Some(lease);
-
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let protocol = headers::upgrade(response.headers());
-        let (mut head, body) = response.into_parts();
-        let FromContainer::Http1(body) = body else {
-            return Ok(exchange.malformed());
-        };
-        if !may_switch {
-            // Nobody asked for it.
-            return Ok(exchange.malformed());
+    let mut fields = answer.fields;
+    let body = match answer.body {
+        FromContainer::Http1(body) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            if !may_switch {
+                // Nobody asked for it.
+                return Ok(exchange.malformed());
+            }
+            let protocol = headers::upgrade(&fields);
+            headers::prepare_response(&mut fields);
+            if let Some(protocol) = protocol {
+                headers::set_upgrade(&mut fields, &protocol);
+            }
+            let container = Conn::switched(body.into_switched());
+            let join = Join::new(exchange, container, pool.timeout);
+            Outgoing::Switch(Switch::Join(join))
         }
-        let container = Conn::switched(body.into_switched());
-        headers::prepare_response(&mut head.headers);
-        if let Some(protocol) = protocol {
-            headers::set_upgrade(&mut head.headers, protocol);
+        body => {
+            headers::prepare_response(&mut fields);
+            if body.is_end_stream() {
+                exchange.complete(0, body);
+                // The length of a response to HEAD is in its headers.
+                Outgoing::Full(None)
+            } else {
+                Outgoing::Container(Download {
+                    body,
+                    exchange: Some(exchange),
+                    bytes: 0,
+                })
+            }
         }
-        let join = Join::new(exchange, container, pool.timeout);
-        return Ok(Response::from_parts(
-            head,
-            Outgoing::Switch(Switch::Join(join)),
-        ));
-    }
-
-    headers::prepare_response(response.headers_mut());
-    *response.version_mut() = Version::HTTP_11;
-    let (head, body) = response.into_parts();
-    let body = if body.is_end_stream() {
-        exchange.complete(0, body);
-        // The length of a response to HEAD is in its headers.
-        Outgoing::Full(None)
-    } else {
-        Outgoing::Container(Box::new(Download {
-            body,
-            exchange: Some(exchange),
-            bytes: 0,
-        }))
     };
-    Ok(Response::from_parts(head, body))
+    Ok(Answer {
+        status: answer.status,
+        fields,
+        body,
+    })
 }
 
 /// Waits in the queue of a revision for a slot.
-async fn wait(
-    exchange: &mut Exchange,
-    pool: &mut Arc<RevisionPool>,
-    name: &str,
-) -> Result<Lease, Refused> {
+async fn wait(exchange: &mut Exchange, pool: &mut Arc<RevisionPool>) -> Result<Lease, Refused> {
     let began = exchange.thread.now();
     let mut result = Err(Refused::NoInstance);
     for _ in 0..REVISIONS {
@@ -181,7 +174,8 @@ async fn wait(
         // The routes have changed since this request looked at them.
         let newer = {
             let mut routes = exchange.thread.routes.borrow_mut();
-            let route = routes.load().get(name).cloned();
+            let host = exchange.record.host();
+            let route = routes.load().get(&host::normalize(&host)).cloned();
             route.and_then(|route| route.pick(&exchange.thread.random).cloned())
         };
         match newer {
@@ -198,69 +192,61 @@ fn prepare(
     exchange: &mut Exchange,
     peer: &Peer,
     pool: &RevisionPool,
-    request: Request<FromClient>,
-    upgrade: Option<HeaderValue>,
-) -> (Request<Upload>, Option<Rc<UploadState>>) {
-    let (mut head, body) = request.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
-    headers::reduce_te(&mut head.headers);
-    headers::prepare_request(&mut head.headers, &peer.client);
-    exchange.record.trace = trace::ensure(&mut head.headers, &exchange.thread.random);
-    let target = target(&head.uri);
+    mut head: RequestHead,
+    body: FromClient,
+    upgrade: Option<Vec<u8>>,
+) -> (Outbound, Option<Rc<UploadState>>) {
+    let fields = &mut head.fields;
+    headers::strip_hop_by_hop(fields);
+    headers::reduce_te(fields);
+    headers::prepare_request(fields, &peer.client);
+    exchange.record.trace = trace::ensure(fields, &exchange.thread.random);
     match pool.protocol {
         Protocol::Http1 => {
-            head.version = Version::HTTP_11;
-            head.uri = Uri::from(target);
-            if exchange.record.protocol == Version::HTTP_2 {
-                headers::join_cookies(&mut head.headers);
+            if head.version == Version::HTTP_2 {
+                headers::join_cookies(fields);
+            }
+            if let Some(protocol) = upgrade {
+                headers::set_upgrade(fields, &protocol);
+            }
+            if !body.is_end_stream() && !fields.has(Known::ContentLength) {
+                // Said openly: a request that tells no length has no body.
+                fields.append(Known::TransferEncoding, &[b"chunked"]);
             }
             // The host of an absolute URI or of `:authority` wins over any other.
-            let host = exchange.record.host.clone();
-            head.headers.insert(HOST, host);
-            if let Some(protocol) = upgrade {
-                headers::set_upgrade(&mut head.headers, protocol);
-            }
-            if !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
-                // Said openly, or the client side would drop the body of a GET.
-                head.headers
-                    .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            if let Some(authority) = head.authority().map(str::to_owned) {
+                head.fields.set(Known::Host, authority.as_bytes());
+            } else if !head.fields.has(Known::Host) {
+                head.fields.append(Known::Host, &[]);
             }
         }
-        Protocol::H2c => {
-            head.version = Version::HTTP_2;
-            head.headers.remove(HOST);
-            let authority = exchange.record.host.as_bytes();
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(if peer.client.scheme == "https" {
-                Scheme::HTTPS
-            } else {
-                Scheme::HTTP
-            });
-            parts.authority = http::uri::Authority::try_from(authority).ok();
-            parts.path_and_query = Some(target);
-            if let Ok(uri) = Uri::from_parts(parts) {
-                head.uri = uri;
-            }
-        }
+        Protocol::H2c => {}
     }
-    head.extensions.clear();
     let limit = exchange.body_limit(pool);
     if body.is_end_stream() {
-        return (Request::from_parts(head, Upload::Empty), None);
+        let body = Upload::Empty;
+        return (Outbound { head, body }, None);
     }
     let state = Rc::new(UploadState::default());
-    let upload = Upload::Stream {
+    let body = Upload::Stream {
         body,
         limit,
         state: Rc::clone(&state),
     };
-    (Request::from_parts(head, upload), Some(state))
+    (Outbound { head, body }, Some(state))
 }
 
-fn target(uri: &Uri) -> PathAndQuery {
-    uri.path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+/// Where an HTTP/2 container finds host and scheme, which it gets in no field.
+fn uri(head: &RequestHead, scheme: &str) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(if scheme == "https" {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
+    });
+    parts.authority = Authority::try_from(head.host()).ok();
+    parts.path_and_query = PathAndQuery::try_from(head.target()).ok();
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 /// Why an attempt brought no response.
@@ -276,29 +262,25 @@ enum Failure {
 /// Sends a request on a connection that is there, or on a new one. What may be sent twice (RFC 9110, section
 /// 9.2.2) is, once, when a connection that was idle ends without a word: the instance was just closing it.
 async fn attempt(
-    thread: &Thread,
+    exchange: &Exchange,
     pool: &RevisionPool,
     slots: &Slots,
-    request: &mut Request<Upload>,
-    now: Duration,
-) -> Result<Response<FromContainer>, Failure> {
-    let repeatable = request.method().is_idempotent() && matches!(request.body(), Upload::Empty);
+    request: &mut Outbound,
+) -> Result<Answer<FromContainer>, Failure> {
+    let upstreams = &exchange.thread.upstreams;
+    let uri = |head: &RequestHead| uri(head, exchange.record.scheme);
+    let repeatable = request.head.method.is_idempotent() && matches!(request.body, Upload::Empty);
     let mut sent = false;
-    while !sent && let Some((reused, since)) = thread.upstreams.reuse(slots) {
-        match reused.send(request).await {
-            Ok(response) => return Ok(response),
+    while !sent && let Some((reused, since)) = upstreams.reuse(slots) {
+        let idle = exchange.received.saturating_sub(since);
+        match reused.send(request, uri).await {
+            Ok(answer) => return Ok(answer),
             Err(client::Failure::NotSent) => {}
-            Err(client::Failure::Silent) if repeatable && now.saturating_sub(since) > FRESH => {
-                sent = true;
-            }
+            Err(client::Failure::Silent) if repeatable && idle > FRESH => sent = true,
             Err(_) => return Err(Failure::Broken),
         }
     }
-    let Ok(sender) = thread
-        .upstreams
-        .connect(slots, pool.port, pool.protocol)
-        .await
-    else {
+    let Ok(sender) = upstreams.connect(slots, pool.port, pool.protocol).await else {
         // An instance that nobody can connect to any more may have ended because of this request.
         return Err(if sent {
             Failure::Broken
@@ -306,10 +288,13 @@ async fn attempt(
             Failure::NotSent
         });
     };
-    sender.send(request).await.map_err(|failure| match failure {
-        client::Failure::NotSent if !sent => Failure::NotSent,
-        _ => Failure::Broken,
-    })
+    sender
+        .send(request, uri)
+        .await
+        .map_err(|failure| match failure {
+            client::Failure::NotSent if !sent => Failure::NotSent,
+            _ => Failure::Broken,
+        })
 }
 
 /// Waits a moment for the engine to notice that an instance has ended, and says why it did.
@@ -327,11 +312,11 @@ async fn obituary(instance: &Instance) -> Option<ExitReason> {
 
 /// Answers for an instance that did not.
 async fn failed(
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     lease: &Lease,
     failure: Failure,
     upload: Option<&UploadState>,
-) -> Result<Response<Outgoing>, Ended> {
+) -> Result<Answer, Ended> {
     if let Some(upload) = upload {
         if upload.too_large.get() {
             let response =
@@ -369,47 +354,42 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     fn begin(
-        thread: Rc<Thread>,
+        thread: &Rc<Thread>,
         peer: &Peer,
         route: Arc<ServiceRoute>,
-        host: HeaderValue,
-        request: &Request<FromClient>,
-    ) -> Self {
+        head: &RequestHead,
+    ) -> Box<Self> {
         let received = thread.now();
-        let record = RequestRecord {
-            route,
-            revision: None,
-            instance: None,
-            received: jiff::Timestamp::UNIX_EPOCH,
-            latency: Duration::ZERO,
-            waited: Duration::ZERO,
-            method: request.method().clone(),
-            scheme: peer.client.scheme,
-            host,
-            uri: request.uri().clone(),
-            protocol: request.version(),
-            status: StatusCode::OK,
-            request_bytes: 0,
-            response_bytes: 0,
-            user_agent: request.headers().get(USER_AGENT).cloned(),
-            referer: request.headers().get(REFERER).cloned(),
-            remote: peer.address.ip(),
-            trace: 0,
-            outcome: Outcome::Complete,
-        };
-        Self {
-            thread,
-            record,
+        Box::new(Self {
+            record: RequestRecord {
+                route,
+                revision: None,
+                instance: None,
+                received: jiff::Timestamp::UNIX_EPOCH,
+                latency: Duration::ZERO,
+                waited: Duration::ZERO,
+                method: head.method.clone(),
+                scheme: peer.client.scheme,
+                words: Words::of(head),
+                protocol: head.version,
+                status: StatusCode::OK,
+                request_bytes: 0,
+                response_bytes: 0,
+                remote: peer.address.ip(),
+                trace: 0,
+                outcome: Outcome::Complete,
+            },
             received,
             deadline: Duration::MAX,
-            alarm: match request.version() {
+            alarm: match head.version {
                 // Its streams are tasks of their own.
                 Version::HTTP_2 => Rc::new(Alarm::new(Duration::MAX)),
                 _ => Rc::clone(&peer.alarm),
             },
             lease: None,
             upload: None,
-        }
+            thread: Rc::clone(thread),
+        })
     }
 
     fn take(&mut self, pool: &RevisionPool, lease: &Lease) {
@@ -448,7 +428,7 @@ impl Exchange {
     }
 
     /// The whole response went to the client.
-    pub(crate) fn complete(self, bytes: u64, body: FromContainer) {
+    pub(crate) fn complete(self: Box<Self>, bytes: u64, body: FromContainer) {
         if let (FromContainer::Http1(body), Some(lease)) = (body, &self.lease)
             && let Some(connection) = body.into_connection()
         {
@@ -461,30 +441,30 @@ impl Exchange {
     }
 
     /// The client went away.
-    pub(crate) fn abandoned(self, bytes: u64) {
+    pub(crate) fn abandoned(self: Box<Self>, bytes: u64) {
         self.end(bytes, Outcome::Failed(error_page::CLIENT_GONE));
     }
 
     /// The container's response broke off.
-    pub(crate) fn broken(self, bytes: u64) {
+    pub(crate) fn broken(self: Box<Self>, bytes: u64) {
         self.end(bytes, Outcome::Failed(error_page::MALFORMED));
     }
 
     /// The request's time ran out while the response was under way.
-    pub(crate) fn timed_out(self, bytes: u64) {
+    pub(crate) fn timed_out(self: Box<Self>, bytes: u64) {
         self.end(bytes, Outcome::Failed(error_page::TIMEOUT));
     }
 
-    fn malformed(self) -> Response<Outgoing> {
+    fn malformed(self: Box<Self>) -> Answer {
         self.unavailable(error_page::MALFORMED)
     }
 
-    fn unavailable(self, why: &'static str) -> Response<Outgoing> {
+    fn unavailable(self: Box<Self>, why: &'static str) -> Answer {
         let response = error_page::text(StatusCode::SERVICE_UNAVAILABLE, why);
         self.refused(response, why)
     }
 
-    fn no_instance(self, refused: &Refused) -> Response<Outgoing> {
+    fn no_instance(self: Box<Self>, refused: &Refused) -> Answer {
         match refused {
             Refused::NoInstance | Refused::StartFailed(StartError::NoRoom(_)) => {
                 self.refused(error_page::rate_exceeded(), error_page::NO_INSTANCE)
@@ -494,25 +474,31 @@ impl Exchange {
         }
     }
 
-    fn refused(mut self, response: Response<Outgoing>, why: &'static str) -> Response<Outgoing> {
-        self.record.status = response.status();
-        let bytes = response.body().size_hint().lower();
+    fn refused(mut self: Box<Self>, answer: Answer, why: &'static str) -> Answer {
+        self.record.status = answer.status;
+        let bytes = answer.body.size_hint().lower();
         self.end(bytes, Outcome::Failed(why));
-        response
+        answer
     }
 
-    fn end(mut self, bytes: u64, outcome: Outcome) {
+    fn end(mut self: Box<Self>, bytes: u64, outcome: Outcome) {
         // The slot first: somebody may be waiting for it.
-        self.lease = None;
-        let mut record = self.record;
-        record.latency = self.thread.now().saturating_sub(self.received);
+        drop(self.lease.take());
+        let Self {
+            mut record,
+            thread,
+            received,
+            upload,
+            ..
+        } = *self;
+        record.latency = thread.now().saturating_sub(received);
         let latency = SignedDuration::try_from(record.latency).unwrap_or_default();
-        record.received = self.thread.shared.clock.now() - latency;
+        record.received = thread.shared.clock.now() - latency;
         record.response_bytes = bytes;
         record.outcome = outcome;
-        if let Some(upload) = &self.upload {
+        if let Some(upload) = &upload {
             record.request_bytes = upload.bytes.get();
         }
-        self.thread.meter.record(record);
+        thread.meter.record(record);
     }
 }

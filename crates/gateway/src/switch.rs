@@ -39,13 +39,13 @@ impl Switch {
 /// A request that became a connection to its container.
 pub(crate) struct Join {
     /// `None` once it has ended.
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     container: Conn,
     timeout: Duration,
 }
 
 impl Join {
-    pub(crate) fn new(exchange: Exchange, container: Conn, timeout: Duration) -> Box<Self> {
+    pub(crate) fn new(exchange: Box<Exchange>, container: Conn, timeout: Duration) -> Box<Self> {
         Box::new(Self {
             exchange: Some(exchange),
             container,

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response, StatusCode};
+use http::StatusCode;
 
-use crate::body::{FromClient, Outgoing};
+use crate::body::Outgoing;
 use crate::config::GatewayConfig;
 use crate::error_page;
 use crate::host;
 use crate::listener::Origin;
+use crate::message::{Answer, RequestHead};
 use crate::switch::Switch;
 use crate::thread::Thread;
 
@@ -25,26 +26,23 @@ pub(crate) fn leads_to(config: &GatewayConfig, name: &str) -> bool {
 }
 
 /// 403 for any other host.
-pub(crate) fn refused() -> Response<Outgoing> {
+pub(crate) fn refused() -> Answer {
     error_page::text(StatusCode::FORBIDDEN, REFUSED)
 }
 
 /// Answers `CONNECT`. The tunnel is then served like a connection of its own.
-pub(crate) fn connect(
-    thread: &Rc<Thread>,
-    origin: Origin,
-    request: &Request<FromClient>,
-) -> Response<Outgoing> {
-    let leads = request.uri().authority().is_some_and(|authority| {
-        leads_to(&thread.shared.config, &host::normalize(authority.as_str()))
-    });
+pub(crate) fn connect(thread: &Rc<Thread>, origin: Origin, head: &RequestHead) -> Answer {
+    let leads = head
+        .authority()
+        .is_some_and(|authority| leads_to(&thread.shared.config, &host::normalize(authority)));
     // A tunnel in a tunnel has no use.
-    if !leads || origin.via_proxy || request.version() == http::Version::HTTP_2 {
+    if !leads || origin.via_proxy || head.version == http::Version::HTTP_2 {
         return refused();
     }
     let inside = Origin {
         via_proxy: true,
         ..origin
     };
-    Response::new(Outgoing::Switch(Switch::Tunnel(Rc::clone(thread), inside)))
+    let switch = Switch::Tunnel(Rc::clone(thread), inside);
+    Answer::new(StatusCode::OK, Outgoing::Switch(switch))
 }

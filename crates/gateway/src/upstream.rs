@@ -1,14 +1,14 @@
 //! One thread's connections to instances. Nothing here is shared, so nothing is locked.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Uri, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lauf_model::Protocol;
@@ -17,10 +17,14 @@ use tokio::net::TcpStream;
 use crate::body::{FromContainer, Upload};
 use crate::dial::dial;
 use crate::h1::client::{Connection, Failure};
+use crate::message::{Answer, Outbound, RequestHead};
 use crate::slot::Slots;
 
 /// Requests at once on one HTTP/2 connection to an instance.
 const STREAMS: u32 = 100;
+
+/// An HTTP/1 connection that was not needed for so long is one too many.
+const COLD: Duration = Duration::from_secs(60);
 
 /// Spawns futures that stay on their thread.
 #[derive(Debug, Clone, Copy)]
@@ -43,23 +47,30 @@ pub(crate) enum Sender {
 }
 
 impl Sender {
-    /// Sends a request, which is left as it was if nothing of it was sent.
+    /// Sends a request, which is left as it was if nothing of it was sent. `uri` is where an HTTP/2 request
+    /// goes.
     pub(crate) async fn send(
         self,
-        request: &mut Request<Upload>,
-    ) -> Result<Response<FromContainer>, Failure> {
+        request: &mut Outbound,
+        uri: impl FnOnce(&RequestHead) -> Uri,
+    ) -> Result<Answer<FromContainer>, Failure> {
         match self {
             Self::Http1(connection) => connection
                 .send(request)
                 .await
-                .map(|response| response.map(FromContainer::Http1)),
+                .map(|answer| answer.map(FromContainer::Http1)),
             Self::Http2(mut sender, stream) => {
-                let taken = std::mem::replace(request, Request::new(Upload::Empty));
-                match sender.try_send_request(taken).await {
-                    Ok(response) => Ok(response.map(|body| FromContainer::Http2(body, stream))),
+                let body = std::mem::replace(&mut request.body, Upload::Empty);
+                let uri = uri(&request.head);
+                let http = request.head.to_http(Version::HTTP_2, uri, body);
+                match sender.try_send_request(http).await {
+                    Ok(response) => {
+                        let answer = Answer::from(response);
+                        Ok(answer.map(|body| FromContainer::Http2(body, stream)))
+                    }
                     Err(mut failed) => match failed.take_message() {
                         Some(unsent) => {
-                            *request = unsent;
+                            request.body = unsent.into_body();
                             Err(Failure::NotSent)
                         }
                         None => Err(Failure::Broken),
@@ -90,7 +101,7 @@ impl Drop for Stream {
 #[derive(Default)]
 struct Entry {
     /// Idle HTTP/1 connections and when they became so; the last one is the warmest.
-    http1: Vec<(Box<Connection>, Duration)>,
+    http1: VecDeque<(Box<Connection>, Duration)>,
     /// HTTP/2 connections and their streams.
     http2: Vec<(http2::SendRequest<Upload>, Rc<Cell<u32>>)>,
     /// One HTTP/2 connection is made at a time; who waits finds room on it.
@@ -126,7 +137,7 @@ impl Upstreams {
     pub(crate) fn reuse(&self, slots: &Slots) -> Option<(Sender, Duration)> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.get_mut(&slots.serial)?;
-        while let Some((mut connection, since)) = entry.http1.pop() {
+        while let Some((mut connection, since)) = entry.http1.pop_back() {
             if self.is_quiet(&mut connection) {
                 return Some((Sender::Http1(connection), since));
             }
@@ -207,7 +218,11 @@ impl Upstreams {
         let mut entries = self.entries.borrow_mut();
         let idle = &mut entries.entry(slots.serial).or_default().http1;
         if idle.len() < self.idle_limit {
-            idle.push((connection, now));
+            idle.push_back((connection, now));
+        }
+        // What a burst has left goes while others still come back, the coldest first.
+        if idle.front().is_some_and(|(_, since)| *since + COLD < now) {
+            idle.pop_front();
         }
         if self.reaper.borrow().is_none() {
             drop(entries);

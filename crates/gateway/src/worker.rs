@@ -323,13 +323,16 @@ impl Worker {
             Ok(instance) => {
                 let took = now.saturating_sub(began);
                 self.pool.note_start(took);
-                self.deps.events.event(FleetEvent::Started {
-                    instance: Arc::clone(&instance),
-                    took,
-                });
-                self.add(instance, now);
+                // Who waits comes first; where nobody does, no connection stays open for nothing.
+                if self.pool.queued() == 0 {
+                    drop(instance.first.take());
+                }
+                self.add(Arc::clone(&instance), now);
                 self.publish();
                 self.started(now);
+                self.deps
+                    .events
+                    .event(FleetEvent::Started { instance, took });
             }
             Err(error) => {
                 let full = matches!(error, StartError::NoRoom(_));

@@ -29,6 +29,7 @@ pub mod client;
 mod clock;
 pub mod keeper;
 pub mod lines;
+pub mod listening;
 pub mod netns;
 pub mod protocol;
 pub mod settings;

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -55,6 +56,16 @@ impl NetNs {
         sys::enter_namespace(self.0.as_fd(), libc::CLONE_NEWNET)?;
         let _back = Home(home);
         f()
+    }
+
+    /// Whether a process (in the caller's numbering) is in this namespace. One that has ended may have been.
+    #[must_use]
+    pub fn may_hold(&self, pid: u32) -> bool {
+        let of = std::fs::metadata(format!("/proc/{pid}/ns/net"));
+        match (of, rustix::fs::fstat(&self.0)) {
+            (Ok(of), Ok(ours)) => of.ino() == ours.st_ino,
+            _ => true,
+        }
     }
 
     /// Begins a TCP connection to a port on 127.0.0.1 inside the instance. The stream is non-blocking; on loopback it is

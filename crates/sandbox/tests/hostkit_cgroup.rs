@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lauf_sandbox::cgroup::{Cgroup, CgroupRoot, Hierarchy, Limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 
 /// Runs the story with a folder of its own, and removes the folder however the story ends.
 fn with_root(name: &str, story: impl FnOnce(&CgroupRoot)) {
@@ -201,7 +202,14 @@ fn the_memory_limit_kills_and_is_reported() {
                 ..Limits::default()
             })
             .unwrap();
-        let event = group.oom_event().unwrap();
+        let event = match group.memory_events() {
+            Some(file) => {
+                let watcher = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+                inotify::add_watch(&watcher, file, inotify::WatchFlags::MODIFY).unwrap();
+                watcher
+            }
+            None => group.oom_event().unwrap(),
+        };
         assert_eq!(group.oom_kills(), 0);
         let mut child = start(
             &group,

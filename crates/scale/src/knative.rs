@@ -44,7 +44,16 @@ impl KpaState {
             whole(UP_RATE * f64::from(there)),
             demand.ready.div_euclid(DOWN_RATE),
         );
-        let bounded = |load: f64| whole(load / target).clamp(fewest.min(most), most);
+        let bounded = |load: f64| {
+            let needed = whole(load / target);
+            let bounded = needed.clamp(fewest.min(most), most);
+            // Without load there is nothing to activate: what is left is on its way down.
+            if needed > 0 {
+                bounded.max(kpa.activation)
+            } else {
+                bounded
+            }
+        };
         let (stable_wants, panic_wants) = (bounded(stable), bounded(panic));
 
         let over = f64::from(panic_wants) / f64::from(there) >= kpa.panic_threshold;
@@ -61,9 +70,6 @@ impl KpaState {
             // In a panic there are never fewer than there were.
             *most = (*most).max(stable_wants).max(panic_wants);
             wanted = *most;
-        }
-        if wanted > 0 {
-            wanted = wanted.max(kpa.activation);
         }
         Wish {
             instances: self.delay(now, kpa.scale_down_delay, wanted),

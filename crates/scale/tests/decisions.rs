@@ -321,6 +321,23 @@ fn knative_delays_scale_in_and_activates_together() {
 }
 
 #[test]
+fn knative_lets_those_go_that_were_activated_and_never_asked() {
+    let settings = knative(Kpa {
+        activation: 2,
+        ..kpa()
+    });
+    let mut scaler = Autoscaler::new(&settings);
+    let mut members = vec![idle(0); 2];
+    for now in 0..=200 {
+        scaler.record(s(now), Duration::ZERO, 0);
+        let decision = scaler.decide(s(now), &settings, &members, 0, 0);
+        assert_eq!(decision.start, 0, "at {now} s");
+        members.truncate(members.len() - usize::try_from(decision.stop).unwrap());
+    }
+    assert!(members.is_empty());
+}
+
+#[test]
 fn knative_counts_requests_a_second_if_told() {
     let settings = knative(Kpa {
         metric: Metric::Rps,

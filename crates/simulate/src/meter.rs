@@ -101,7 +101,7 @@ impl Timeline {
     }
 }
 
-/// How long something took, over many. Three digits are exact.
+/// How long something took, over many, up to a day. Three digits are exact.
 #[derive(Debug)]
 pub(crate) struct Times(Histogram<u64>);
 
@@ -120,7 +120,8 @@ pub struct Percentiles {
 
 impl Times {
     pub(crate) fn new() -> Self {
-        Self(Histogram::new(3).expect("three digits are allowed"))
+        let most = 24 * 3600 * 1_000_000;
+        Self(Histogram::new_with_bounds(1, most, 3).expect("three digits are allowed"))
     }
 
     pub(crate) fn record(&mut self, time: Duration) {

@@ -6,16 +6,18 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response};
+use http::Method;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::body::{Decoder, Encoder, Malformed, Step};
-use super::head::{self, Asked, ResponseHead};
+use super::head::{self, Asked};
 use super::out::Out;
 use super::scratch;
 use crate::body::{BoxError, Ended, Upload};
+use crate::fields::Known;
+use crate::message::{Answer, Outbound};
 
 /// Bytes of a response's head.
 const HEAD: usize = 128 * 1024;
@@ -86,31 +88,32 @@ impl Connection {
     /// was sent at all.
     pub(crate) async fn send(
         mut self: Box<Self>,
-        request: &mut Request<Upload>,
-    ) -> Result<Response<Body>, Failure> {
+        request: &mut Outbound,
+    ) -> Result<Answer<Body>, Failure> {
         self.interim = 0;
-        head::write_request(self.out.buffer(), request);
-        let bodiless = request.body().is_end_stream();
+        head::write_request(self.out.buffer(), &request.head);
+        let bodiless = request.body.is_end_stream();
         if !bodiless {
             self.sending = Some(Sending {
-                encoder: Encoder::new(head::coding_of_request(request.headers())),
-                body: std::mem::replace(request.body_mut(), Upload::Empty),
+                encoder: Encoder::new(head::coding_of_request(&request.head.fields)),
+                body: std::mem::replace(&mut request.body, Upload::Empty),
             });
         }
         let asked = Asked {
-            head: request.method() == Method::HEAD,
-            upgrade: request.headers().contains_key(http::header::UPGRADE),
+            head: request.head.method == Method::HEAD,
+            upgrade: request.head.fields.has(Known::Upgrade),
         };
         let head = poll_fn(|cx| self.poll_response(cx, asked, bodiless)).await?;
-        let mut response = Response::new(Body {
-            connection: self,
-            decoder: head.body,
-            reusable: head.reusable,
-            read: READ.0,
-        });
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        Ok(response)
+        Ok(Answer {
+            status: head.status,
+            fields: head.fields,
+            body: Body {
+                connection: self,
+                decoder: head.body,
+                reusable: head.reusable,
+                read: READ.0,
+            },
+        })
     }
 
     fn poll_response(
@@ -118,7 +121,7 @@ impl Connection {
         cx: &mut Context<'_>,
         asked: Asked,
         bodiless: bool,
-    ) -> Poll<Result<ResponseHead, Failure>> {
+    ) -> Poll<Result<head::Response, Failure>> {
         match self.poll_send(cx) {
             Poll::Ready(Err(Stopped::Upload)) => return Poll::Ready(Err(Failure::Broken)),
             Poll::Ready(Err(Stopped::Untouched)) if bodiless => {
@@ -153,7 +156,7 @@ impl Connection {
     }
 
     /// Takes new bytes and looks for the final response's head in all there are.
-    fn read_head(&mut self, new: &[u8], asked: Asked) -> Result<Option<ResponseHead>, Failure> {
+    fn read_head(&mut self, new: &[u8], asked: Asked) -> Result<Option<head::Response>, Failure> {
         let joined;
         let mut input = new;
         if !self.input.is_empty() {

@@ -2,16 +2,15 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::body::{Coding, Decoder};
+use crate::fields::{Fields, Known, Span};
+use crate::message::RequestHead;
 
 /// Header lines of a response, and of a request unless the settings say otherwise.
 pub(crate) const LINES: usize = 100;
-/// Headers that a proxy adds on the way; there is room for them from the start.
-const ADDED: usize = 6;
 /// Bytes of a request's target, as in most servers.
 const TARGET: usize = 16 * 1024;
 
@@ -54,10 +53,10 @@ impl Refused {
 #[error("the response's head is malformed")]
 pub(crate) struct Malformed;
 
-/// A request's head.
+/// A request as far as its head tells.
 #[derive(Debug)]
-pub(crate) struct RequestHead {
-    pub(crate) request: Request<()>,
+pub(crate) struct Request {
+    pub(crate) head: RequestHead,
     pub(crate) body: Decoder,
     /// Whether the client lets the connection be used again.
     pub(crate) keep_alive: bool,
@@ -65,11 +64,11 @@ pub(crate) struct RequestHead {
     pub(crate) expects_continue: bool,
 }
 
-/// A response's head.
+/// A response as far as its head tells.
 #[derive(Debug)]
-pub(crate) struct ResponseHead {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
     pub(crate) body: Decoder,
     /// Whether the connection can be used again after the body.
     pub(crate) reusable: bool,
@@ -89,7 +88,7 @@ pub(crate) struct Asked {
 pub(crate) fn request(
     input: &[u8],
     most_lines: usize,
-) -> Result<Option<(RequestHead, usize)>, Refused> {
+) -> Result<Option<(Request, usize)>, Refused> {
     if most_lines <= LINES {
         let mut lines = [const { MaybeUninit::uninit() }; LINES];
         request_with(input, &mut lines[..most_lines])
@@ -102,7 +101,7 @@ pub(crate) fn request(
 fn request_with<'a>(
     input: &'a [u8],
     lines: &mut [MaybeUninit<httparse::Header<'a>>],
-) -> Result<Option<(RequestHead, usize)>, Refused> {
+) -> Result<Option<(Request, usize)>, Refused> {
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, lines) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -118,14 +117,10 @@ fn request_with<'a>(
         return Err(Refused::TARGET_TOO_LONG);
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refused::MALFORMED)?;
-    let text = Text::of(input, length);
-    let uri = Uri::from_maybe_shared(text.part(target.as_bytes())).map_err(|_| Refused::TARGET)?;
-    // An authority alone is a target for CONNECT only (RFC 9112, section 3.2).
-    if (method == Method::CONNECT) != (uri.path_and_query().is_none()) {
-        return Err(Refused::TARGET);
-    }
     let version = version(minor);
-    let (headers, facts) = text.headers(parsed.headers).ok_or(Refused::MALFORMED)?;
+    let (mut fields, facts) = read(input, length, parsed.headers).ok_or(Refused::MALFORMED)?;
+    let (target, authority) =
+        read_target(&method, target, input, &mut fields).ok_or(Refused::TARGET)?;
     let body = match (facts.codings, facts.length) {
         (0, Length::None) => Decoder::NONE,
         (0, Length::Is(length)) => Decoder::Length(length),
@@ -137,27 +132,60 @@ fn request_with<'a>(
         (1, _) if facts.chunked => Decoder::chunked(),
         _ => return Err(Refused::CODING),
     };
-    let head = RequestHead {
+    let request = Request {
         keep_alive: facts.keeps_alive(version),
         expects_continue: version == Version::HTTP_11 && facts.expects_continue && !body.is_done(),
         body,
-        request: {
-            let mut request = Request::new(());
-            *request.method_mut() = method;
-            *request.uri_mut() = uri;
-            *request.version_mut() = version;
-            *request.headers_mut() = headers;
-            request
-        },
+        head: RequestHead::new(method, version, fields, target, authority),
     };
-    Ok(Some((head, length)))
+    Ok(Some((request, length)))
+}
+
+/// Where a target leads (RFC 9112, section 3.2): path and query, and the authority if it has one.
+fn read_target(
+    method: &Method,
+    target: &str,
+    input: &[u8],
+    fields: &mut Fields,
+) -> Option<(Span, Option<Span>)> {
+    if *method == Method::CONNECT {
+        target.parse::<Authority>().ok()?;
+        let span = span_of(target.as_bytes(), input)?;
+        return Some((span, Some(span)));
+    }
+    if target.starts_with('/') {
+        // A fragment is the client's own matter.
+        let target = target.split_once('#').map_or(target, |(target, _)| target);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if !path.bytes().all(may_be_in_path) || !query.bytes().all(may_be_in_query) {
+            return None;
+        }
+        return Some((span_of(target.as_bytes(), input)?, None));
+    }
+    if target == "*" && *method == Method::OPTIONS {
+        return Some((span_of(target.as_bytes(), input)?, None));
+    }
+    let uri: Uri = target.parse().ok()?;
+    let (_, authority) = (uri.scheme()?, uri.authority()?);
+    let target = uri.path_and_query()?.as_str();
+    let root: &[u8] = if target.starts_with('?') { b"/" } else { b"" };
+    let target = fields.keep(&[root, target.as_bytes()]);
+    let authority = fields.keep(&[authority.as_str().as_bytes()]);
+    Some((target, Some(authority)))
+}
+
+/// What paths are made of, by the rule of the `http` crate, so that no target that is let in has no form there.
+const fn may_be_in_path(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x22 | 0x24..=0x3b | 0x3d | 0x40..=0x5f | 0x61..=0x7e | 0x80..)
+}
+
+/// What queries are made of, by the same rule.
+const fn may_be_in_query(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x24..=0x3b | 0x3d | 0x3f..=0x7e | 0x80..)
 }
 
 /// Reads a response's head, if all of it is there, and says how long it is.
-pub(crate) fn response(
-    input: &[u8],
-    asked: Asked,
-) -> Result<Option<(ResponseHead, usize)>, Malformed> {
+pub(crate) fn response(input: &[u8], asked: Asked) -> Result<Option<(Response, usize)>, Malformed> {
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut parsed = httparse::Response::new(&mut []);
     let length = match httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -174,9 +202,7 @@ pub(crate) fn response(
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Malformed)?;
     let version = version(parsed.version.ok_or(Malformed)?);
-    let (headers, facts) = Text::of(input, length)
-        .headers(parsed.headers)
-        .ok_or(Malformed)?;
+    let (fields, facts) = read(input, length, parsed.headers).ok_or(Malformed)?;
     let none = asked.head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -193,13 +219,13 @@ pub(crate) fn response(
     if switches && !asked.upgrade {
         return Err(Malformed);
     }
-    let head = ResponseHead {
+    let response = Response {
         status,
-        headers,
+        fields,
         reusable: facts.keeps_alive(version) && body != Decoder::UntilEnd && !switches,
         body,
     };
-    Ok(Some((head, length)))
+    Ok(Some((response, length)))
 }
 
 fn version(minor: u8) -> Version {
@@ -210,49 +236,35 @@ fn version(minor: u8) -> Version {
     }
 }
 
-/// A head's own copy of its bytes, of which names and values are parts: no more is kept alive by them.
-struct Text<'a> {
-    input: &'a [u8],
-    copy: Bytes,
+/// A part of a head's text.
+fn span_of(part: &[u8], input: &[u8]) -> Option<Span> {
+    let start = part.as_ptr().addr().checked_sub(input.as_ptr().addr())?;
+    Span::new(start..start + part.len())
 }
 
-impl<'a> Text<'a> {
-    fn of(input: &'a [u8], length: usize) -> Self {
-        Self {
-            input,
-            copy: Bytes::copy_from_slice(&input[..length]),
-        }
-    }
-
-    /// The copy of a part of the input.
-    fn part(&self, part: &[u8]) -> Bytes {
-        let at = part.as_ptr().addr() - self.input.as_ptr().addr();
-        self.copy.slice(at..at + part.len())
-    }
-
-    fn headers(&self, lines: &[httparse::Header<'_>]) -> Option<(HeaderMap, Facts)> {
-        let mut headers = HeaderMap::with_capacity(lines.len() + ADDED);
-        let mut facts = Facts::default();
-        for line in lines {
-            let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
-            let value = HeaderValue::from_maybe_shared(self.part(line.value)).ok()?;
-            match name {
-                // The same number again says nothing new (RFC 9110, section 8.6).
-                CONTENT_LENGTH if facts.saw_length(line.value) => continue,
-                TRANSFER_ENCODING => {
-                    facts.codings += 1;
-                    facts.chunked = line.value.eq_ignore_ascii_case(b"chunked");
-                }
-                CONNECTION => facts.saw_connection(line.value),
-                EXPECT => {
-                    facts.expects_continue = line.value.eq_ignore_ascii_case(b"100-continue");
-                }
-                _ => {}
+/// Copies a head once, and takes its lines for parts of the copy.
+fn read(input: &[u8], length: usize, lines: &[httparse::Header<'_>]) -> Option<(Fields, Facts)> {
+    let mut fields = Fields::over(&input[..length]);
+    let mut facts = Facts::default();
+    for line in lines {
+        let name = line.name.as_bytes();
+        let known = Known::of(name);
+        match known {
+            // The same number again says nothing new (RFC 9110, section 8.6).
+            Some(Known::ContentLength) if facts.saw_length(line.value) => continue,
+            Some(Known::TransferEncoding) => {
+                facts.codings += 1;
+                facts.chunked = line.value.eq_ignore_ascii_case(b"chunked");
             }
-            headers.append(name, value);
+            Some(Known::Connection) => facts.saw_connection(line.value),
+            Some(Known::Expect) => {
+                facts.expects_continue = line.value.eq_ignore_ascii_case(b"100-continue");
+            }
+            _ => {}
         }
-        Some((headers, facts))
+        fields.push_span(span_of(name, input)?, span_of(line.value, input)?, known);
     }
+    Some((fields, facts))
 }
 
 /// What the lines say about the message itself.
@@ -313,15 +325,12 @@ impl Facts {
 }
 
 /// Writes the head of a request to an instance.
-pub(crate) fn write_request<B>(to: &mut Vec<u8>, request: &Request<B>) {
-    to.extend_from_slice(request.method().as_str().as_bytes());
+pub(crate) fn write_request(to: &mut Vec<u8>, head: &RequestHead) {
+    to.extend_from_slice(head.method.as_str().as_bytes());
     to.push(b' ');
-    let target = request.uri().path_and_query().map_or("/", |t| t.as_str());
-    to.extend_from_slice(target.as_bytes());
+    to.extend_from_slice(head.target().as_bytes());
     to.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in request.headers() {
-        write_line(to, name, value);
-    }
+    head.fields.write(to);
     to.extend_from_slice(b"\r\n");
 }
 
@@ -334,28 +343,26 @@ pub(crate) fn write_status(to: &mut Vec<u8>, status: StatusCode) {
     to.extend_from_slice(b"\r\n");
 }
 
-/// Writes a header's line.
+/// Writes a trailer's line.
 pub(crate) fn write_line(to: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-    to.reserve(name.len() + value.len() + 4);
-    to.extend_from_slice(name);
+    to.extend_from_slice(name.as_str().as_bytes());
     to.extend_from_slice(b": ");
-    to.extend_from_slice(value);
+    to.extend_from_slice(value.as_bytes());
     to.extend_from_slice(b"\r\n");
 }
 
-/// How the body of a request is written, by its headers. What has no length there is none.
-pub(crate) fn coding_of_request(headers: &HeaderMap) -> Coding {
-    if headers.contains_key(TRANSFER_ENCODING) {
+/// How the body of a request is written, by its fields. What has no length there is none.
+pub(crate) fn coding_of_request(fields: &Fields) -> Coding {
+    if fields.has(Known::TransferEncoding) {
         return Coding::Chunked { trailers: true };
     }
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = fields
+        .get_str(Known::ContentLength)
+        .and_then(|length| length.parse().ok());
     Coding::Length(length.unwrap_or(0))
 }
 
-/// The length of the rest of a head, line ends included, once it is all there. `from` is where to begin to
+/// Whether a head is all there. `from` is where to begin to
 /// look, and is moved to where to begin the next time: a head that drips in is not read again and again.
 pub(crate) fn is_complete(input: &[u8], from: &mut usize) -> bool {
     while let Some(feed) = input[*from..].iter().position(|b| *b == b'\n') {
@@ -383,13 +390,13 @@ mod tests {
         upgrade: false,
     };
 
-    fn ask(bytes: &str) -> Result<RequestHead, Refused> {
+    fn ask(bytes: &str) -> Result<Request, Refused> {
         let (head, length) = request(bytes.as_bytes(), LINES)?.expect("it is complete");
         assert_eq!(length, bytes.len());
         Ok(head)
     }
 
-    fn answer(bytes: &str, asked: Asked) -> Result<ResponseHead, Malformed> {
+    fn answer(bytes: &str, asked: Asked) -> Result<Response, Malformed> {
         let (head, length) = response(bytes.as_bytes(), asked)?.expect("it is complete");
         assert_eq!(length, bytes.len());
         Ok(head)
@@ -397,16 +404,22 @@ mod tests {
 
     #[test]
     fn a_request_is_read() {
-        let head = ask("POST /a?b HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\ncontent-length: 7\r\ncontent-length: 7\r\nExpect: 100-continue\r\n\r\n").unwrap();
+        let read = ask("POST /a?b#c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\ncontent-length: 7\r\ncontent-length: 7\r\nExpect: 100-continue\r\n\r\n").unwrap();
         assert_eq!(
-            (head.request.method(), head.request.uri().path()),
-            (&Method::POST, "/a")
+            (&read.head.method, read.head.target()),
+            (&Method::POST, "/a?b")
         );
-        assert_eq!(head.body, Decoder::Length(7));
-        assert!(head.keep_alive && head.expects_continue);
-        let headers = head.request.headers();
-        assert_eq!(headers.get_all("x-a").iter().count(), 2);
-        assert_eq!(headers.get_all("content-length").iter().count(), 1);
+        assert_eq!((read.head.path(), read.head.host()), ("/a", "h"));
+        assert_eq!(read.body, Decoder::Length(7));
+        assert!(read.keep_alive && read.expects_continue);
+        let fields = [
+            ("Host", "h"),
+            ("X-A", "1"),
+            ("x-a", "2"),
+            ("content-length", "7"),
+            ("Expect", "100-continue"),
+        ];
+        assert_eq!(read.head.fields, fields.into());
         assert!(
             !ask("GET / HTTP/1.1\r\nConnection: x, CLOSE\r\n\r\n")
                 .unwrap()
@@ -418,13 +431,43 @@ mod tests {
                 .unwrap()
                 .keep_alive
         );
-        for target in ["*", "http://h/", "http://h", "/"] {
-            assert!(
-                ask(&format!("OPTIONS {target} HTTP/1.1\r\n\r\n")).is_ok(),
-                "{target}"
-            );
+        for (target, path) in [
+            ("*", "*"),
+            ("http://u:1/", "/"),
+            ("http://u:1", "/"),
+            ("http://u:1?q", "/?q"),
+        ] {
+            let head = ask(&format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n"))
+                .unwrap()
+                .head;
+            assert_eq!(head.target(), path, "{target}");
+            assert_eq!(head.host(), if target == "*" { "h" } else { "u:1" });
         }
-        assert!(ask("CONNECT h:443 HTTP/1.1\r\n\r\n").is_ok());
+        let head = ask("CONNECT h:443 HTTP/1.1\r\n\r\n").unwrap().head;
+        assert_eq!(head.authority(), Some("h:443"));
+    }
+
+    #[test]
+    fn every_target_that_is_let_in_has_a_form_in_the_http_crate() {
+        for byte in 0..=u8::MAX {
+            for (before, let_in) in [
+                (&b"/"[..], may_be_in_path(byte)),
+                (b"/?", may_be_in_query(byte)),
+            ] {
+                // Bytes beyond ASCII come in pairs.
+                let second = &[0x80][..usize::from((0xc2..0xe0).contains(&byte))];
+                let text = [before, &[byte], second].concat();
+                if let Some(text) = String::from_utf8(text).ok().filter(|_| let_in) {
+                    assert!(text.parse::<http::uri::PathAndQuery>().is_ok(), "{text:?}");
+                }
+            }
+        }
+        for bad in ["/<", "/a b", "/`", "/\u{7f}", "/\n"] {
+            assert!(!bad.bytes().all(may_be_in_path), "{bad:?}");
+        }
+        for bad in ["\"", "a b", "<", "\u{7f}", "\n"] {
+            assert!(!bad.bytes().all(may_be_in_query), "{bad:?}");
+        }
     }
 
     #[test]
@@ -459,6 +502,9 @@ mod tests {
         for line in [
             "GET h HTTP/1.1",
             "GET h:80 HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET http:/x HTTP/1.1",
+            "GET /< HTTP/1.1",
             "CONNECT / HTTP/1.1",
             "GET  / HTTP/1.1",
             "GET / HTTP/2.0",
@@ -534,13 +580,13 @@ mod tests {
 
     #[test]
     fn a_requests_head_is_written_as_it_is_read() {
-        let text = "PUT /a?b=c HTTP/1.1\r\nhost: h\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n";
-        let head = ask(text).unwrap();
+        let text = "PUT /a?b=c HTTP/1.1\r\nHost: h\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n";
+        let head = ask(text).unwrap().head;
         let mut written = Vec::new();
-        write_request(&mut written, &head.request);
+        write_request(&mut written, &head);
         assert_eq!(String::from_utf8(written).unwrap(), text);
         assert_eq!(
-            coding_of_request(head.request.headers()),
+            coding_of_request(&head.fields),
             Coding::Chunked { trailers: true }
         );
     }

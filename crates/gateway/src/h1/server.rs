@@ -2,29 +2,30 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite as _, ReadBuf};
 
 use super::body::{Coding, Decoder, Encoder, Step};
-use super::head::{self, Refused, RequestHead};
+use super::head::{self, Refused};
 use super::out::Out;
 use super::scratch;
 use crate::body::{BoxError, Ended, FromClient, Outgoing};
 use crate::config::Limits;
 use crate::drain::Open;
 use crate::error_page;
+use crate::fields::{Fields, Known, Set};
 use crate::headers;
 use crate::io::Conn;
 use crate::listener::{self, Peer};
+use crate::message::{Answer, RequestHead};
 use crate::thread::Thread;
 
 /// What is read of a body at once, at first and at most.
@@ -163,7 +164,7 @@ impl Session {
     }
 
     /// Waits for a request's head.
-    async fn head(&self, open: &Open) -> Result<RequestHead, Stop> {
+    async fn head(&self, open: &Open) -> Result<head::Request, Stop> {
         let limits = &self.thread.shared.config.limits;
         let mut deadline = None;
         {
@@ -192,9 +193,9 @@ impl Session {
         .await
     }
 
-    fn begin(&self, head: RequestHead) -> (Request<FromClient>, Terms) {
+    fn begin(&self, read: head::Request) -> ((RequestHead, FromClient), Terms) {
         let mut line = self.line.borrow_mut();
-        let body = if head.body.is_done() {
+        let body = if read.body.is_done() {
             FromClient::Empty
         } else {
             FromClient::Http1(Body {
@@ -202,27 +203,27 @@ impl Session {
                 serial: line.serial,
             })
         };
-        line.expect = if head.expects_continue {
+        line.expect = if read.expects_continue {
             Expect::Waits
         } else {
             Expect::Nothing
         };
-        line.body = head.body;
+        line.body = read.body;
         line.read = READ.0;
-        let request = head.request.map(|()| body);
+        let head = read.head;
         let terms = Terms {
-            head: request.method() == Method::HEAD,
-            connect: request.method() == Method::CONNECT,
-            version: request.version(),
-            trailers: headers::wants_trailers(request.headers()),
-            keep_alive: head.keep_alive,
+            head: head.method == Method::HEAD,
+            connect: head.method == Method::CONNECT,
+            version: head.version,
+            trailers: headers::wants_trailers(&head.fields),
+            keep_alive: read.keep_alive,
         };
-        (request, terms)
+        ((head, body), terms)
     }
 
     /// Has a request answered. `None` when the client goes away meanwhile, or must not get an answer.
-    async fn answer(&self, request: Request<FromClient>) -> Option<Response<Outgoing>> {
-        let handling = listener::handle(Rc::clone(&self.thread), Rc::clone(&self.peer), request);
+    async fn answer(&self, (head, body): (RequestHead, FromClient)) -> Option<Answer> {
+        let handling = listener::handle(&self.thread, &self.peer, head, body);
         let mut handling = pin!(handling);
         poll_fn(|cx| match handling.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(response.ok()),
@@ -232,10 +233,10 @@ impl Session {
     }
 
     /// Writes a response.
-    async fn respond(&self, response: Response<Outgoing>, terms: Terms) -> io::Result<After> {
-        let (mut head, mut body) = response.into_parts();
+    async fn respond(&self, answer: Answer, terms: Terms) -> io::Result<After> {
+        let (status, mut fields, mut body) = (answer.status, answer.fields, answer.body);
         let switches = matches!(body, Outgoing::Switch(_));
-        let plan = plan(head.status, &mut head.headers, &body, switches, terms);
+        let plan = plan(status, &mut fields, &body, switches, terms);
         {
             let line = &mut *self.line.borrow_mut();
             // A body that was not asked for by now is not asked for any more.
@@ -243,9 +244,9 @@ impl Session {
                 Expect::Waits | Expect::Answered => Expect::Answered,
                 Expect::Told | Expect::Nothing => Expect::Nothing,
             };
-            self.write_head(line.out.buffer(), head.status, &head.headers, &plan, terms);
+            self.write_head(line.out.buffer(), status, &fields, &plan, terms);
         }
-        drop(head);
+        drop(fields);
         if let Some(coding) = plan.coding {
             self.write_body(&mut body, Encoder::new(coding)).await?;
         } else {
@@ -284,15 +285,13 @@ impl Session {
         &self,
         to: &mut Vec<u8>,
         status: StatusCode,
-        headers: &HeaderMap,
+        fields: &Fields,
         plan: &Plan,
         terms: Terms,
     ) {
         head::write_status(to, status);
-        for (name, value) in headers {
-            head::write_line(to, name, value);
-        }
-        if !headers.contains_key(DATE) && !status.is_informational() {
+        fields.write(to);
+        if !fields.has(Known::Date) && !status.is_informational() {
             to.extend_from_slice(b"date: ");
             self.thread.write_date(to);
             to.extend_from_slice(b"\r\n");
@@ -303,8 +302,8 @@ impl Session {
             }
             Some(Coding::Length(length)) if plan.tells_length => {
                 to.extend_from_slice(b"content-length: ");
-                to.extend_from_slice(length.to_string().as_bytes());
-                to.extend_from_slice(b"\r\n");
+                // Writing to a buffer cannot fail.
+                let _ = write!(to, "{length}\r\n");
             }
             _ => {}
         }
@@ -468,60 +467,55 @@ struct Plan {
     switches: bool,
 }
 
-/// Decides how a response is written (RFC 9112, section 6), and removes from its headers what would say
+/// Decides how a response is written (RFC 9112, section 6), and removes from its fields what would say
 /// something else.
 fn plan(
     status: StatusCode,
-    headers: &mut HeaderMap,
+    fields: &mut Fields,
     body: &Outgoing,
     switches: bool,
     terms: Terms,
 ) -> Plan {
-    headers.remove(TRANSFER_ENCODING);
-    let mut keep_alive = terms.keep_alive;
-    if !switches && let Some(connection) = headers.remove(CONNECTION) {
-        keep_alive &= !connection.as_bytes().eq_ignore_ascii_case(b"close");
-    }
+    const LENGTH: Set = Set::of(&[Known::ContentLength]);
+    const FRAMING: Set = Set::of(&[Known::TransferEncoding, Known::Connection]);
     let mut plan = Plan {
         coding: None,
         tells_length: false,
-        keep_alive,
+        keep_alive: terms.keep_alive,
         switches,
     };
-    if switches || status.is_informational() || status == StatusCode::NO_CONTENT {
-        headers.remove(CONTENT_LENGTH);
+    if !switches {
+        plan.keep_alive &= !fields.lists(Known::Connection, "close");
+        fields.remove(FRAMING);
+    }
+    let tunnel = terms.connect && status.is_success();
+    if switches || tunnel || status.is_informational() || status == StatusCode::NO_CONTENT {
+        fields.remove(LENGTH);
         return plan;
     }
-    // The length of what a GET would bring is in the headers.
+    // The length of what a GET would bring is in the fields.
     if terms.head || status == StatusCode::NOT_MODIFIED {
         return plan;
     }
-    if terms.connect && status.is_success() {
-        headers.remove(CONTENT_LENGTH);
-        return plan;
-    }
-    let told = headers
-        .get(CONTENT_LENGTH)
-        .map(|told| told.to_str().ok()?.parse().ok());
-    let exact = body.size_hint().exact();
-    match (told, exact) {
-        (Some(Some(told)), _) => plan.coding = Some(Coding::Length(told)),
-        (_, Some(exact)) => {
-            headers.remove(CONTENT_LENGTH);
-            plan.coding = Some(Coding::Length(exact));
+    let told = fields
+        .get_str(Known::ContentLength)
+        .and_then(|told| told.parse().ok());
+    plan.coding = Some(match (told, body.size_hint().exact()) {
+        (Some(told), _) => Coding::Length(told),
+        (None, Some(exact)) => {
             plan.tells_length = true;
+            Coding::Length(exact)
         }
-        (_, None) => {
-            headers.remove(CONTENT_LENGTH);
-            plan.coding = Some(if terms.version == Version::HTTP_10 {
-                plan.keep_alive = false;
-                Coding::UntilEnd
-            } else {
-                Coding::Chunked {
-                    trailers: terms.trailers,
-                }
-            });
+        (None, None) if terms.version == Version::HTTP_10 => {
+            plan.keep_alive = false;
+            Coding::UntilEnd
         }
+        (None, None) => Coding::Chunked {
+            trailers: terms.trailers,
+        },
+    });
+    if told.is_none() {
+        fields.remove(LENGTH);
     }
     plan
 }
@@ -541,7 +535,7 @@ impl Line {
         &mut self,
         cx: &mut Context<'_>,
         limits: &Limits,
-    ) -> Poll<Result<RequestHead, Stop>> {
+    ) -> Poll<Result<head::Request, Stop>> {
         loop {
             let head = scratch::with(|scratch| {
                 let conn = self.conn.as_mut().ok_or(Stop::Quiet)?;
@@ -559,7 +553,7 @@ impl Line {
     }
 
     /// Takes new bytes and looks for a head in all there are.
-    fn read_head(&mut self, new: &[u8], limits: &Limits) -> Result<Option<RequestHead>, Stop> {
+    fn read_head(&mut self, new: &[u8], limits: &Limits) -> Result<Option<head::Request>, Stop> {
         let joined;
         let mut input = new;
         if !self.input.is_empty() {
@@ -688,8 +682,6 @@ impl http_body::Body for Body {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     const GET: Terms = Terms {
@@ -706,13 +698,13 @@ mod tests {
         body: &Outgoing,
         terms: Terms,
     ) -> (Option<Coding>, bool, bool, bool) {
-        let mut headers = HeaderMap::new();
+        let mut fields = Fields::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
+            fields.push(name.as_bytes(), value.as_bytes());
         }
         let status = StatusCode::from_u16(status).unwrap();
-        let plan = plan(status, &mut headers, body, false, terms);
-        let told = headers.contains_key(CONTENT_LENGTH);
+        let plan = plan(status, &mut fields, body, false, terms);
+        let told = fields.has(Known::ContentLength);
         (plan.coding, plan.tells_length, told, plan.keep_alive)
     }
 

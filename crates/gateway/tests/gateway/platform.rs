@@ -111,6 +111,7 @@ impl Engine for FakeEngine {
             .unwrap()
             .insert(spec.id.clone(), Running { state, server });
         Ok(Arc::new(Instance {
+            first: FirstConnection::default(),
             spec,
             started: jiff::Timestamp::UNIX_EPOCH,
             phases: StartPhases::default(),

@@ -1,5 +1,6 @@
 //! What the gateway counts, for those who read it: request logs and live instance counts.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use http::Version;
@@ -68,16 +69,15 @@ fn entry(record: &RequestRecord) -> LogEntry {
     if record.trace != 0 {
         entry.trace = Some(format!("projects/{project}/traces/{:032x}", record.trace));
     }
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     entry.http_request = Some(HttpRequest {
         request_method: Some(record.method.to_string()),
         request_url: Some(record.url()),
         request_size: Some(record.request_bytes),
         status: Some(record.status.as_u16()),
         response_size: Some(record.response_bytes),
-        user_agent: record.user_agent.as_ref().map(text),
+        user_agent: record.user_agent().map(Cow::into_owned),
         remote_ip: Some(record.remote.to_string()),
-        referer: record.referer.as_ref().map(text),
+        referer: record.referer().map(Cow::into_owned),
         latency: Some(record.latency),
         protocol: Some(protocol(record.protocol).to_owned()),
         ..HttpRequest::default()

@@ -268,6 +268,7 @@ fn set_up(mut settings: KeeperSettings) -> Result<(event_loop::Keeper, File), St
         filter,
         cgroup_mounts,
         layer_dirs: settings.layer_dirs.clone(),
+        layers_one_by_one: zygote::takes_layers_one_by_one(),
     };
     let keeper = event_loop::Keeper::new(
         settings, template, cgroups, network, spool, listener, signals,

@@ -94,34 +94,40 @@ impl Room {
         memory_limit: u64,
     ) -> Verdict {
         self.settle(now);
-        let free = match self.measured {
-            Some((at, free)) if now.saturating_duration_since(at) < FRESH => free,
-            _ => {
-                let free = self.measure(cgroups);
-                self.measured = Some((now, free));
-                free
-            }
-        };
         let share = if memory_limit == 0 {
             SHARE
         } else {
             memory_limit.min(SHARE)
         };
-        let verdict = self.decide(free, running, share);
+        let fresh = |at: &Instant| now.saturating_duration_since(*at) < FRESH;
+        let mut verdict = match self.measured {
+            Some((at, free)) if fresh(&at) => self.decide(free, running, share),
+            _ => {
+                let free = self.measure(now, cgroups);
+                self.decide(free, running, share)
+            }
+        };
+        // Nobody is refused because of what somebody used who has left since.
+        if matches!(verdict, Verdict::Refuse(_)) {
+            let free = self.measure(now, cgroups);
+            verdict = self.decide(free, running, share);
+        }
         if verdict == Verdict::Enter {
             self.settling.push_back((now, share));
         }
         verdict
     }
 
-    fn measure(&self, cgroups: Option<&CgroupRoot>) -> Free {
+    fn measure(&mut self, now: Instant, cgroups: Option<&CgroupRoot>) -> Free {
         // Where nothing can be read, nothing is refused.
         let used = cgroups.and_then(CgroupRoot::memory_in_use).unwrap_or(0);
         let available = meminfo("MemAvailable:").unwrap_or(u64::MAX);
-        Free {
+        let free = Free {
             of_limit: self.limit.saturating_sub(used),
             of_machine: available.saturating_sub(self.floor),
-        }
+        };
+        self.measured = Some((now, free));
+        free
     }
 
     fn decide(&self, free: Free, running: usize, share: u64) -> Verdict {

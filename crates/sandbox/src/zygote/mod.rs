@@ -115,6 +115,8 @@ pub(crate) struct Template {
     pub(crate) oci: Option<OciRuntime>,
     /// Below which directories image layers are.
     pub(crate) layer_dirs: Vec<PathBuf>,
+    /// See [`takes_layers_one_by_one`].
+    pub(crate) layers_one_by_one: bool,
 }
 
 /// What one zygote is made with.
@@ -133,6 +135,7 @@ pub(crate) use mounts::{
     remove_cgroup_everywhere,
 };
 pub(crate) use oci::{Kind, OciRuntime, become_subreaper, stage_outside};
+pub(crate) use rootfs::takes_layers_one_by_one;
 
 /// A zygote as the keeper holds it.
 #[derive(Debug)]

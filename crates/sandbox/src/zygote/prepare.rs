@@ -170,6 +170,7 @@ fn leave_the_host(template: &Template, memory_bytes: u64) -> io::Result<Stage> {
         at: PathBuf::from("/"),
         images: Some(images),
         memory_bytes,
+        layers_one_by_one: template.layers_one_by_one,
     })
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Stage {
     pub(super) images: Option<Vec<(PathBuf, PathBuf)>>,
     /// The memory limit that it is sized for.
     pub(super) memory_bytes: u64,
+    /// See [`takes_layers_one_by_one`].
+    pub(super) layers_one_by_one: bool,
 }
 
 impl Stage {
@@ -67,7 +69,7 @@ pub(super) fn assemble(stage: &Stage, base: u32, spec: &ContainerSpec) -> Result
         take_after(&stage.at.join("upper"), &meta).step(Mount, "own the root directory")?;
     }
     let written = write_files_below(stage, &layers, base, spec).step(Mount, "write to /etc")?;
-    mount_overlay(&stage.at, &layers).step(
+    mount_overlay(stage, &layers).step(
         Mount,
         &format!("mount the image's {} layers", spec.layers.len()),
     )?;
@@ -126,8 +128,8 @@ fn size_writable_layer(stage: &Path, memory_bytes: u64) -> io::Result<()> {
 
 /// Layers are named by short links next to the working directory, because the kernel's options are short: 256 bytes for one
 /// value, a page for all of them on kernels before 6.5.
-fn mount_overlay(stage: &Path, layers: &[PathBuf]) -> io::Result<()> {
-    let links = stage.join("layers");
+fn mount_overlay(stage: &Stage, layers: &[PathBuf]) -> io::Result<()> {
+    let links = stage.at.join("layers");
     let mut names = Vec::with_capacity(layers.len());
     for (number, layer) in layers.iter().enumerate() {
         let name = number.to_string();
@@ -140,17 +142,21 @@ fn mount_overlay(stage: &Path, layers: &[PathBuf]) -> io::Result<()> {
         names.push("0".to_owned());
     }
     std::env::set_current_dir(&links)?;
-    match modern_overlay(&names) {
-        Err(e)
-            if matches!(
-                e.raw_os_error(),
-                Some(libc::EINVAL | libc::ENOSYS | libc::ENOTSUP)
-            ) =>
-        {
-            legacy_overlay(&names)
-        }
-        done => done,
+    if stage.layers_one_by_one {
+        modern_overlay(&names)
+    } else {
+        legacy_overlay(&names)
     }
+}
+
+/// Whether this kernel's overlayfs takes layers one at a time (Linux 6.5). By its number: others take the option at first, and refuse
+/// the mount with a line in their log.
+pub(crate) fn takes_layers_one_by_one() -> bool {
+    let system = rustix::system::uname();
+    let release = system.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next()?.parse::<u32>().ok();
+    (next(), next()) >= (Some(6), Some(5))
 }
 
 fn modern_overlay(names: &[String]) -> io::Result<()> {

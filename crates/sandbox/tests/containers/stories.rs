@@ -37,6 +37,7 @@ stories! {
     freeze_and_thaw,
     a_way_in_through_the_namespace,
     adoption_after_a_restart_of_the_server,
+    a_start_that_outlives_who_asked_for_it,
     death_of_the_keeper,
     what_a_hostile_root_finds,
     what_the_image_sees_of_its_spec,
@@ -334,6 +335,34 @@ async fn adoption_after_a_restart_of_the_server(w: &mut World) {
     assert_eq!(w.lines(&goes_id), ["ready", "got term"]);
     w.client().kill(&stays_id).await.unwrap();
     w.exit_of(&stays_id).await;
+}
+
+async fn a_start_that_outlives_who_asked_for_it(w: &mut World) {
+    let mut spec = w.probe(&["serve", "8080"]);
+    spec.outlives_asker = true;
+    let id = spec.id.clone();
+    // Asked for, and gone before the answer.
+    let unheard = tokio::time::timeout(Duration::ZERO, w.client().start(spec.clone())).await;
+    assert!(unheard.is_err(), "too quick to tell anything");
+    w.reconnect().await;
+    let started = async {
+        while w.client().list().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, started).await.unwrap();
+    // Asked for again, it is there already, and once.
+    let (reason, text) = w.fails(spec).await;
+    assert_eq!(reason, FailReason::IdInUse, "{text}");
+    // Lists that are asked for at the same time are all answered, each with all there is.
+    let list = || w.client().list();
+    for listed in <[_; 3]>::from(tokio::join!(list(), list(), list())) {
+        let ids: Vec<_> = listed.unwrap().into_iter().map(|l| l.info.id).collect();
+        assert_eq!(ids, std::slice::from_ref(&id));
+    }
+    w.client().kill(&id).await.unwrap();
+    w.exit_of(&id).await;
 }
 
 async fn death_of_the_keeper(w: &mut World) {

@@ -174,20 +174,17 @@ fn combined(line: &str) -> Result<(Arrival, Duration), String> {
         .ok()
         .and_then(since_epoch)
         .ok_or_else(|| format!("'{time}' is not a time such as 10/Oct/2000:13:55:36 -0700"))?;
-    let mut parts = unquoted(rest).ok_or_else(wrong)?.split_ascii_whitespace();
+    let mut parts = fields(unquoted(rest).ok_or_else(wrong)?);
     let status: u16 = parts
         .next()
         .and_then(|status| status.parse().ok())
         .ok_or_else(wrong)?;
     let _bytes = parts.next().ok_or_else(wrong)?;
     // What follows the agent, where the log was set up so.
-    let seconds = line.rsplit([' ', '=']).next().unwrap_or_default();
-    let after_agent = line.ends_with(seconds) && rest.matches('"').count() >= 4;
-    let service_time = seconds
-        .trim_matches('"')
-        .parse::<f64>()
-        .ok()
-        .filter(|_| after_agent)
+    let (_referer, _agent) = (parts.next(), parts.next());
+    let service_time = parts
+        .last()
+        .and_then(|last| last.rsplit('=').next()?.parse().ok())
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let served = !matches!(status, 429 | 503 | 504);
     let arrival = Arrival {
@@ -195,6 +192,21 @@ fn combined(line: &str) -> Result<(Arrival, Duration), String> {
         service_time: service_time.filter(|_| served),
     };
     Ok((arrival, SECOND))
+}
+
+/// The fields of a line: words, and texts in quotes without them.
+fn fields(mut rest: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        rest = rest.trim_ascii_start();
+        if let Some(text) = rest.strip_prefix('"') {
+            rest = unquoted(text)?;
+            return text.get(..text.len() - rest.len() - 1);
+        }
+        let end = rest.find(|c: char| c.is_ascii_whitespace());
+        let word;
+        (word, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 /// What follows the quote that ends a text; quotes after backslashes do not.

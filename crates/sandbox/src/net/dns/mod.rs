@@ -1,6 +1,6 @@
-//! The DNS server of instances, on the bridge's address.
+//! The DNS server of instances, on the gateway's address.
 //!
-//! Names of the platform (`*.run.localhost`) are answered with the bridge's address, so that one service reaches another by the URL
+//! Names of the platform (`*.run.localhost`) are answered with the gateway's address, so that one service reaches another by the URL
 //! people use; so is `host.lauf.internal`, the host itself; other `localhost` names stay the loopback (RFC 6761); everything else is passed to the host's resolvers as it is, and
 //! their answers are kept for as long as they say, at most five minutes.
 //!

@@ -63,7 +63,7 @@ fn classify(text: &str) -> FailReason {
         || (has("mkdir") && !has("mount"))
     {
         BadCwd
-    } else if has("mount") || has("the target `/") {
+    } else if has("mount") || has("the target `/") || has("openat2") {
         Mount
     } else {
         Host
@@ -114,6 +114,7 @@ mod tests {
             ),
             ("chdir `/data.txt`: Not a directory", BadCwd),
             ("the target `/proc` is invalid: Not a directory", Mount),
+            ("openat2 `/dev/null`: No such file or directory", Mount),
             // runsc
             (
                 "starting sandbox: error finding executable \"x\" in PATH [/bin]: no such file or directory",

@@ -140,6 +140,7 @@ pub(super) fn start(
         images: None,
         // As nobody asks for: its size is not set yet.
         memory_bytes: u64::MAX,
+        layers_one_by_one: template.layers_one_by_one,
     };
     rootfs::assemble(&image, template.uid_base, spec)?;
     for fd in [out, err] {

@@ -1,4 +1,4 @@
-//! How fast the store is here: `cargo run --release -p lauf-store --example throughput [FOLDER]`.
+//! How fast the store is here: `cargo run --release -p lauf-store --example store_throughput [FOLDER]`.
 //!
 //! Ten thousand objects of 2 KiB, then reads, durable writes (each on another object, from 64
 //! callers), a list of 1,000, and the time from the start of a write to a watcher having it.

@@ -1,4 +1,4 @@
-//! How fast the log is here: `cargo run --release -p lauf-observe --example throughput [MIB]`.
+//! How fast the log is here: `cargo run --release -p lauf-observe --example log_throughput [MIB]`.
 //!
 //! Fills the log (1,024 MiB unless told otherwise) with entries of 200 services, a quiet one and a
 //! busy one among them, then asks what `gcloud run services logs read` asks.
