@@ -108,6 +108,12 @@ const NEEDS: &[Need] = &[
     ),
     need(
         Test,
+        "kubernetes-client",
+        Program("kubectl"),
+        "kubectl, for the Kubernetes face",
+    ),
+    need(
+        Test,
         "buildah",
         Program("buildah"),
         "a registry client to test against",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lauf_iam::Caller;
 use lauf_model::{Code, Project, Status, Violation};
@@ -16,18 +16,21 @@ use crate::config::ApiConfig;
 use crate::deps::Deps;
 use crate::failed;
 use crate::host::Host;
+use crate::kube;
 
 /// The faces, with all they need.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) config: Arc<ApiConfig>,
     pub(crate) deps: Deps,
+    pub(crate) kube: kube::Shared,
 }
 
 /// A request that was let in: who sent it and what it asks.
 pub(crate) struct Ask {
     pub(crate) caller: Caller,
     pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
     pub(crate) host: Host,
     /// The path's segments, percent-decoded.
     pub(crate) path: Vec<String>,
@@ -71,6 +74,7 @@ impl Api {
         Ok(Ask {
             caller,
             method: parts.method,
+            headers: parts.headers,
             host,
             path,
             query,

@@ -17,7 +17,8 @@ use crate::api::Api;
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply};
 use crate::{
-    eventarc, logging, native, pubsub, resourcemanager, scheduler, serviceusage, tasks, v1, v2,
+    eventarc, kube, logging, native, pubsub, resourcemanager, scheduler, serviceusage, tasks, v1,
+    v2,
 };
 
 /// The longest path and query that is read, in bytes.
@@ -60,6 +61,12 @@ impl Door {
             return match self.grpc(request).await {
                 Ok(reply) => reply,
                 Err(error) => status::refuse(&error, v2::DOMAIN).map(Body::new),
+            };
+        }
+        if !self.emulator && kube::is_kubernetes(&request) {
+            return match self.let_in(&request) {
+                Ok((caller, host, _)) => kube::answer(&self.api, caller, host, request).await,
+                Err(error) => kube::refuse(error),
             };
         }
         match self.rest(request).await {

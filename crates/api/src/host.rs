@@ -40,13 +40,23 @@ impl Host {
     }
 }
 
-/// Reads a `Host` header or `:authority`, with or without a port.
-pub(crate) fn parse(authority: &str) -> Host {
-    let name = authority
+/// Whether a `Host` header or `:authority` names an API of Google's.
+pub(crate) fn is_google(authority: &str) -> bool {
+    without_port(authority)
+        .to_ascii_lowercase()
+        .ends_with(".googleapis.com")
+}
+
+fn without_port(authority: &str) -> &str {
+    authority
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
         .map_or(authority, |(name, _)| name)
-        .to_ascii_lowercase();
+}
+
+/// Reads a `Host` header or `:authority`, with or without a port.
+pub(crate) fn parse(authority: &str) -> Host {
+    let name = without_port(authority).to_ascii_lowercase();
     let Some(api) = name.strip_suffix(".googleapis.com") else {
         return Host {
             service: Ok(Target::Run),

@@ -9,11 +9,12 @@
 //!
 //! The laws:
 //!
-//! 1. **One model, two views.** v1 (`/apis/serving.knative.dev/v1`) and v2 (REST and gRPC) read and
-//!    write the same stored object. Putting back what was got changes nothing.
+//! 1. **One model, many views.** v1 (`/apis/serving.knative.dev/v1`), v2 (REST and gRPC) and Kubernetes
+//!    (`kube`) read and write the same stored object. Putting back what was got changes nothing.
 //! 2. **All violations at once**, each with its field's path, and nothing is stored.
 //! 3. **What cannot be honoured is refused**, never taken and forgotten.
-//! 4. **Errors have one shape**, `google.rpc.Status` with details, made in one place (`lauf_wire`).
+//! 4. **Errors have one shape a face**, made in one place: `google.rpc.Status` with details
+//!    (`lauf_wire`), Kubernetes' `Status` on its own (`kube`).
 //! 5. **Everything is bounded:** body, path, time to send them, pages.
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod failed;
 mod host;
 mod iam;
 mod jobs;
+mod kube;
 mod lenient;
 mod logging;
 mod native;
@@ -64,6 +66,7 @@ pub fn router(config: ApiConfig, deps: Deps) -> Router {
     let door = Door::new(Api {
         config: Arc::new(config),
         deps,
+        kube: kube::Shared::default(),
     });
     Router::new().fallback(move |request: Request| door.clone().answer(request))
 }
@@ -74,6 +77,7 @@ pub fn pubsub_emulator(config: ApiConfig, deps: Deps) -> Router {
     let door = Door::emulator(Api {
         config: Arc::new(config),
         deps,
+        kube: kube::Shared::default(),
     });
     Router::new().fallback(move |request: Request| door.clone().answer(request))
 }

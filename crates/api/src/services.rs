@@ -14,6 +14,7 @@ use lauf_store::{
 
 use crate::api::Api;
 use crate::failed;
+use crate::kube;
 use crate::page::Token;
 
 /// How often a write without an expected version is tried again when others write too.
@@ -98,16 +99,22 @@ impl Api {
         caller: &Caller,
         key: &ServiceKey,
         desired: Desired,
+        found: Vec<Violation>,
+        dry_run: bool,
+    ) -> Result<Stored<Service>, Status> {
+        let meta = self.new_meta(caller, key)?;
+        let service = desired.into_service(meta, ServiceStatus::default());
+        self.insert_service(service, found, dry_run).await
+    }
+
+    /// Stores a service that is not there yet.
+    pub(crate) async fn insert_service(
+        &self,
+        service: Service,
         mut found: Vec<Violation>,
         dry_run: bool,
     ) -> Result<Stored<Service>, Status> {
-        let meta = Meta {
-            uid: new_uid()?,
-            creator: caller.principal.clone(),
-            last_modifier: caller.principal.clone(),
-            ..Meta::new(key, self.deps.clock.now())
-        };
-        let service = desired.into_service(meta, ServiceStatus::default());
+        let key = &service.key();
         check(validate::service(&service), &mut found)?;
         if let Some(existing) = self.find::<Service>(key).await? {
             return Err(already_exists(key, existing.value.meta.deleted.is_some()));
@@ -131,6 +138,16 @@ impl Api {
         }
     }
 
+    /// Identity and bookkeeping of something that is made now.
+    pub(crate) fn new_meta(&self, caller: &Caller, key: &ServiceKey) -> Result<Meta, Status> {
+        Ok(Meta {
+            uid: new_uid()?,
+            creator: caller.principal.clone(),
+            last_modifier: caller.principal.clone(),
+            ..Meta::new(key, self.deps.clock.now())
+        })
+    }
+
     /// Replaces what is wanted of a service.
     pub(crate) async fn replace_service(
         &self,
@@ -138,16 +155,32 @@ impl Api {
         key: &ServiceKey,
         desired: Desired,
         expected: Expected,
-        mut found: Vec<Violation>,
+        found: Vec<Violation>,
         dry_run: bool,
     ) -> Result<Stored<Service>, Status> {
+        self.change_service(key, dry_run, |old| {
+            expected.check(old.version, old.value.meta.generation, key)?;
+            let mut service = self.changed(caller, &old.value, desired.clone());
+            kube::carry(&old.value, &mut service);
+            Ok((service, found.clone()))
+        })
+        .await
+    }
+
+    /// Changes a service. `change` makes of what is stored what shall be, with the violations found
+    /// on the way, and is asked again when somebody else was quicker.
+    pub(crate) async fn change_service<E: From<Status>>(
+        &self,
+        key: &ServiceKey,
+        dry_run: bool,
+        change: impl Fn(&Stored<Service>) -> Result<(Service, Vec<Violation>), E>,
+    ) -> Result<Stored<Service>, E> {
         for _ in 0..TRIES {
             let old = self.service(key).await?;
             if old.value.meta.deleted.is_some() {
-                return Err(being_deleted("Service", key));
+                return Err(being_deleted("Service", key).into());
             }
-            expected.check(old.version, old.value.meta.generation, key)?;
-            let service = self.changed(caller, &old.value, desired.clone());
+            let (service, mut found) = change(&old)?;
             check(validate::service(&service), &mut found)?;
             self.check_revision_name(&service, Some(&old.value)).await?;
             if dry_run || service == old.value {
@@ -164,12 +197,12 @@ impl Api {
                 });
             }
         }
-        Err(conflict(key))
+        Err(conflict(key).into())
     }
 
     /// The service as it is when `desired` takes the place of what was wanted. The generation
     /// rises with every change a client can see in its own request.
-    fn changed(&self, caller: &Caller, old: &Service, desired: Desired) -> Service {
+    pub(crate) fn changed(&self, caller: &Caller, old: &Service, desired: Desired) -> Service {
         let changed = old.spec != desired.spec
             || old.meta.labels != desired.labels
             || old.meta.annotations != desired.annotations
@@ -346,7 +379,7 @@ impl Api {
 
 impl Desired {
     /// The service that this is wanted of.
-    fn into_service(self, meta: Meta, status: ServiceStatus) -> Service {
+    pub(crate) fn into_service(self, meta: Meta, status: ServiceStatus) -> Service {
         Service {
             meta: Meta {
                 client: self.client,

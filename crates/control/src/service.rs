@@ -107,6 +107,7 @@ async fn stamp(
             labels: template.labels.clone(),
             annotations: template.annotations.clone(),
             as_sent: BTreeMap::new(),
+            kubernetes: None,
             ..service.value.meta.clone()
         },
         service: key.name.clone(),

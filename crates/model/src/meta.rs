@@ -51,6 +51,21 @@ pub struct Meta {
     /// what the field says.
     #[serde(default)]
     pub as_sent: BTreeMap<String, String>,
+    /// What the Kubernetes face keeps for its clients; `None` for what none of them has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Box<Kubernetes>>,
+}
+
+/// What clients of Kubernetes' API said of a resource beyond what the model knows. Opaque to
+/// everyone but the face that writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Kubernetes {
+    /// The [`Meta::generation`] that `intent` describes. Of another generation it says nothing.
+    pub generation: i64,
+    /// What is wanted, without any default, in the client's own spelling: a JSON object.
+    pub intent: String,
+    /// Which manager said which field (Kubernetes, "Server-Side Apply"): a JSON array.
+    pub managers: String,
 }
 
 impl Meta {
@@ -73,6 +88,7 @@ impl Meta {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             as_sent: BTreeMap::new(),
+            kubernetes: None,
         }
     }
 }

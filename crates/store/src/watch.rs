@@ -104,6 +104,24 @@ impl Watch {
         }
     }
 
+    /// Finds out whether this watch can start, without waiting for a change.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn begin(&mut self) -> Result<(), WatchError> {
+        if self.started || self.over {
+            return Ok(());
+        }
+        let begun = async {
+            self.check_start().await?;
+            self.fill().await
+        };
+        let begun = begun.await;
+        self.started = begun.is_ok();
+        self.over = begun.is_err();
+        begun
+    }
+
     /// The next change. `None` when the store has closed; nothing comes after an error or `None`.
     ///
     /// It is safe to drop the future before it is done: nothing is lost.

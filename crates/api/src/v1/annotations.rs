@@ -39,7 +39,7 @@ pub(crate) const CPU_LIMIT: &str = "limits:cpu";
 pub(crate) const MEMORY_LIMIT: &str = "limits:memory";
 
 /// Annotations that Lauf writes and takes from nobody.
-const OUTPUT_ONLY: [&str; 7] = [
+pub(crate) const OUTPUT_ONLY: [&str; 7] = [
     INGRESS_STATUS,
     URLS,
     OPERATION_ID,

@@ -5,7 +5,7 @@
 pub(crate) mod annotations;
 mod autoscaling;
 pub(crate) mod container;
-mod revision;
+pub(crate) mod revision;
 mod revisions;
 #[cfg(test)]
 pub(crate) mod roundtrip;

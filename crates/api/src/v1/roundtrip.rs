@@ -184,6 +184,7 @@ pub(crate) fn a_service() -> impl Strategy<Value = Service> {
                 labels,
                 annotations,
                 as_sent: types::Map::new(),
+                kubernetes: None,
             },
             spec: ServiceSpec {
                 description: notes.0,
@@ -216,6 +217,7 @@ proptest! {
     #[test]
     fn spellings_come_back(
         boost in "True|true|TRUE|False|false", throttling in "True|true|TRUE|False|false", min in "0{0,2}[0-3]",
+        dashed in "0{0,2}[1-9]",
         cpu in "1|1\\.0|1000m|0\\.5|500m", memory in "512Mi|0\\.5Gi|524288Ki|1G",
     ) {
         let mut sent = types::Service::default();
@@ -224,6 +226,8 @@ proptest! {
             ("run.googleapis.com/startup-cpu-boost", &boost),
             ("run.googleapis.com/cpu-throttling", &throttling),
             ("autoscaling.knative.dev/minScale", &min),
+            ("autoscaling.knative.dev/max-scale", &dashed),
+            ("autoscaling.knative.dev/target", &dashed),
         ].map(|(key, value)| (key.to_owned(), value.clone())).into();
         template.spec.containers = vec![types::Container::default()];
         template.spec.containers[0].resources.limits =
@@ -231,6 +235,7 @@ proptest! {
         let mut found = Vec::new();
         let read = service::read(&sent, &mut found);
         prop_assert_eq!(found, Vec::new());
+        prop_assert_eq!(read.spec.template.spec.max_instances, dashed.parse().ok());
         let written = service::write_template(&read.spec.template);
         prop_assert_eq!(&written.metadata.annotations, &sent.spec.template.metadata.annotations);
         prop_assert_eq!(

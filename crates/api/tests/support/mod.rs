@@ -29,7 +29,7 @@ use lauf_model::{
     Clock, Condition, ConditionStatus, Meta, Project, Revision, RevisionStatus, Service,
     ServiceKey, Severity, SystemClock, condition, traffic,
 };
-use lauf_store::{Resource as _, Store, Txn};
+use lauf_store::{Resource as _, Store, StoreConfig, Txn};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -93,10 +93,23 @@ impl Logs for OneEntry {
 
 impl Platform {
     pub async fn new() -> Self {
+        Self::on(Store::in_memory().unwrap()).await
+    }
+
+    /// One whose store keeps few changes for those who come late.
+    pub async fn with_history(changes: u64) -> Self {
+        let config = StoreConfig {
+            history_changes: changes,
+            recent_changes: usize::try_from(changes).unwrap(),
+            ..StoreConfig::default()
+        };
+        Self::on(Store::in_memory_with(&config).unwrap()).await
+    }
+
+    pub async fn on(store: Store) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let iam = Iam::open(dir.path(), "run.localhost").unwrap();
         let token = std::fs::read_to_string(iam.token_file()).unwrap();
-        let store = Store::in_memory().unwrap();
         let project = Project {
             id: "demo".to_owned(),
             number: NUMBER,

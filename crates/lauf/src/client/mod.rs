@@ -17,6 +17,7 @@ mod gcloud;
 mod http;
 mod image;
 mod jobs;
+mod kubeconfig;
 mod list;
 mod logs;
 mod open;
@@ -27,6 +28,7 @@ mod service;
 mod simulate;
 mod token;
 mod traffic;
+mod user;
 
 use std::path::PathBuf;
 
@@ -126,6 +128,8 @@ pub(crate) enum Command {
     /// Point Google's gcloud at this server
     #[command(subcommand)]
     Gcloud(gcloud::GcloudCommand),
+    /// Point kubectl and kn at this server, or take that away
+    Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Print the completions of a shell
     Completion(CompletionArgs),
 }
@@ -158,6 +162,7 @@ pub(crate) async fn run(
             out.raw(&text)
         }
         Command::Gcloud(command) => gcloud::run(global, &out, command).await,
+        Command::Kubeconfig(args) => kubeconfig::run(global, &out, &args).await,
         Command::Token(args) => token::run(global, &out, &args),
         Command::Simulate(args) => simulate::run(global, &out, *args).await,
         command => {
@@ -181,8 +186,10 @@ async fn with_server(api: &Api, out: &Out, command: Command) -> Result<()> {
         Command::Jobs(command) => jobs::run(api, out, command).await,
         Command::Image(command) => image::run(api, out, command).await,
         // They need no server and were run before.
-        Command::Token(_) | Command::Gcloud(_) | Command::Completion(_) | Command::Simulate(_) => {
-            Ok(())
-        }
+        Command::Token(_)
+        | Command::Gcloud(_)
+        | Command::Kubeconfig(_)
+        | Command::Completion(_)
+        | Command::Simulate(_) => Ok(()),
     }
 }

@@ -8,7 +8,6 @@ mod check;
 mod env;
 mod folder;
 mod setup;
-mod user;
 
 use std::fs;
 use std::path::PathBuf;

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::facts;
 use super::folder::{Folder, Settings};
-use super::{facts, user};
 use crate::client::Global;
 use crate::client::output::{Out, Tint};
+use crate::client::user;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,5 +1,5 @@
-//! Whose gcloud it is. Under sudo the files belong to the person behind it: their half of the work
-//! is done by this program again, as that person, so that root never writes into their folder.
+//! Whose settings they are. Under sudo the files belong to the person behind it: their half of the
+//! work is done by this program again, as that person, so that root never writes into their folder.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 /// The person behind sudo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Person {
+pub(in crate::client) struct Person {
     name: String,
     uid: u32,
     gid: u32,
@@ -19,7 +19,7 @@ pub(super) struct Person {
 }
 
 /// Who ran sudo; `None` when nobody did, or root did.
-pub(super) fn behind_sudo() -> Result<Option<Person>> {
+pub(in crate::client) fn behind_sudo() -> Result<Option<Person>> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     let (Some(uid), Some(gid)) = (number("SUDO_UID"), number("SUDO_GID")) else {
         return Ok(None);
@@ -35,7 +35,7 @@ pub(super) fn behind_sudo() -> Result<Option<Person>> {
         Some(person) => Ok(Some(person)),
         None => bail!(
             "User {uid}, who ran sudo, is not in /etc/passwd. Run this without sudo and give the \
-             token: lauf gcloud setup --token \"$(sudo lauf token)\""
+             token: --token \"$(sudo lauf token)\""
         ),
     }
 }
@@ -59,7 +59,7 @@ fn person(passwd: &str, uid: u32, gid: u32) -> Option<Person> {
 }
 
 /// Runs this program as that person with `args`, giving it `input`.
-pub(super) fn run_as(person: &Person, args: &[&str], input: &str) -> Result<()> {
+pub(in crate::client) fn run_as(person: &Person, args: &[&str], input: &str) -> Result<()> {
     let program = std::env::current_exe().context("finding this program")?;
     let mut command = Command::new(program);
     command
