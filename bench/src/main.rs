@@ -22,10 +22,6 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
-// As in the program that is measured.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "bench", about = "Benchmarks of Lauf beside its peers")]
 struct Arguments {

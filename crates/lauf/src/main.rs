@@ -13,10 +13,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// The system's allocator keeps what thousands of deploys have left between the blocks that stay.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Serve containers from zero on your own machine, with the tools you know from Cloud Run.
 #[derive(Debug, Parser)]
 #[command(name = "lauf", version, propagate_version = true)]
