@@ -107,7 +107,7 @@ impl Room {
         let free = self.free(now, FRESH, cgroups);
         let mut verdict = self.decide(free, running, share);
         // Nobody is refused because of what somebody used who has left since.
-        if matches!(verdict, Verdict::Refuse(_)) && running < self.most {
+        if matches!(verdict, Verdict::Refuse(_)) && !self.is_full(running) {
             let free = self.free(now, NEW, cgroups);
             verdict = self.decide(free, running, share);
         }
@@ -116,6 +116,11 @@ impl Room {
             self.settling.push_back((now, share));
         }
         verdict
+    }
+
+    /// Whether there are as many instances as there may be.
+    pub(super) fn is_full(&self, running: usize) -> bool {
+        running >= self.most
     }
 
     /// Whether the last who asked is to wait until others have settled.
@@ -144,7 +149,7 @@ impl Room {
     }
 
     fn decide(&self, free: Free, running: usize, share: u64) -> Verdict {
-        if running >= self.most {
+        if self.is_full(running) {
             return Verdict::Refuse(format!(
                 "{running} instances run on this machine, which is the most (lauf up --max-instances)"
             ));

@@ -20,6 +20,8 @@ use super::room::Verdict;
 
 /// Starts that may wait for a zygote; more are refused as [`FailReason::Busy`].
 const MAX_WAITING: usize = 10_000;
+/// For how long a start waits for the memory of what is dying.
+const GIVING_BACK: Duration = Duration::from_secs(1);
 
 impl Keeper {
     pub(super) fn refuse(&mut self, asker: u64, seq: u64, failure: &Failure) {
@@ -85,7 +87,12 @@ impl Keeper {
                 self.by_id.len(),
                 waiting.spec.memory_bytes,
             );
-            if verdict == Verdict::Wait {
+            // What dies gives its memory back a moment after it is gone; each look at the dying is another chance.
+            let given_back = matches!(verdict, Verdict::Refuse(_))
+                && !self.room.is_full(self.by_id.len())
+                && !self.dying.is_empty()
+                && clock::monotonic().saturating_duration_since(waiting.begun) < GIVING_BACK;
+            if verdict == Verdict::Wait || given_back {
                 return;
             }
             let Some(waiting) = self.waiting.pop_front() else {
