@@ -344,6 +344,8 @@ async fn a_start_that_outlives_who_asked_for_it(w: &mut World) {
     // Asked for, and gone before the answer.
     let unheard = tokio::time::timeout(Duration::ZERO, w.client().start(spec.clone())).await;
     assert!(unheard.is_err(), "too quick to tell anything");
+    // What is answered after it says that it has arrived.
+    w.client().list().await.unwrap();
     w.reconnect().await;
     let started = async {
         while w.client().list().await.unwrap().is_empty() {
