@@ -36,7 +36,7 @@ pub(crate) async fn run(data: &Path, arguments: &DownArgs) -> anyhow::Result<Exi
     end_keeper(&data).await?;
     if arguments.purge {
         // Only what `up` has made: the folder may have been somebody's own.
-        for name in ["images", "keeper", "logs", "tls"] {
+        for name in ["events", "images", "keeper", "logs", "tls"] {
             remove(fs::remove_dir_all(data.join(name)), &data.join(name))?;
         }
         for name in [
