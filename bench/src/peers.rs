@@ -233,7 +233,7 @@ impl Bundle {
             Peer::Containerd => {
                 let mut command = Command::new("ctr");
                 command
-                    .args(["run", "--rm", "--net-host", "--user=1000:1000"])
+                    .args(["run", "--rm", "--net-host"])
                     .args(["--cwd", &sample.workdir]);
                 for (name, value) in env() {
                     command.arg(format!("--env={name}={value}"));

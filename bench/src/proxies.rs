@@ -166,7 +166,7 @@ pub(crate) fn envoy(dir: &Path, backend: SocketAddr) -> anyhow::Result<Proxy> {
 pub(crate) fn caddy(dir: &Path, backend: SocketAddr) -> anyhow::Result<Proxy> {
     let address = free()?;
     let config = format!(
-        "{{\n admin off\n auto_https off\n persist_config off\n}}\nhttp://:{} {{\n bind {}\n \
+        "{{\n admin off\n auto_https off\n}}\nhttp://:{} {{\n bind {}\n \
          log {{\n output file {}\n }}\n reverse_proxy {backend} {{\n transport http {{\n \
          keepalive_idle_conns_per_host 300\n }}\n }}\n}}\n",
         address.port(),

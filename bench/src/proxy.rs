@@ -62,9 +62,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Err(why) => println!("SKIP {why:#}"),
         }
     }
-    for proxy in &proxies {
+    // What is known here must be up; a peer that does not come is told of and left out.
+    let (needed, peers) = proxies.split_at(2);
+    for proxy in needed {
         wait_for(proxy.address)?;
     }
+    let up = peers.iter().filter(|peer| match wait_for(peer.address) {
+        Ok(()) => true,
+        Err(why) => {
+            println!("SKIP {}: {why}", peer.name);
+            false
+        }
+    });
+    let up: Vec<&Proxy> = needed.iter().chain(up).collect();
+    let proxies = up;
     let mut report = Vec::new();
     for &connections in &options.connections {
         let mut samples = vec![Vec::new(); proxies.len()];
