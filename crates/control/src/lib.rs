@@ -20,6 +20,7 @@ mod queue;
 mod revision;
 mod routes;
 mod service;
+mod standing;
 #[cfg(test)]
 mod testing;
 mod wording;

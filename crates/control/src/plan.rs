@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use lauf_model::revision::DEFAULT_MAX_INSTANCES;
 use lauf_model::{
-    ConditionStatus, Revision, RevisionTemplate, Scaling, Service, TrafficStatus, condition,
+    Condition, ConditionStatus, Revision, RevisionTemplate, Scaling, Service, TrafficStatus,
+    condition,
 };
 
 /// Whether the template asks for another revision than `latest`, the newest one made.
@@ -28,13 +29,20 @@ pub(crate) enum Readiness {
     Failed,
 }
 
-/// Reads a revision's `Ready` condition.
-pub(crate) fn readiness(revision: &Revision) -> Readiness {
-    match condition::find(&revision.status.conditions, "Ready").map(|c| c.status) {
-        Some(ConditionStatus::True) => Readiness::Ready,
-        Some(ConditionStatus::False) => Readiness::Failed,
-        _ => Readiness::Pending,
+impl Readiness {
+    /// Reads a revision's `Ready` condition.
+    pub(crate) fn of(conditions: &[Condition]) -> Self {
+        match condition::find(conditions, "Ready").map(|c| c.status) {
+            Some(ConditionStatus::True) => Self::Ready,
+            Some(ConditionStatus::False) => Self::Failed,
+            _ => Self::Pending,
+        }
     }
+}
+
+/// How a service's revision stands.
+pub(crate) fn readiness(revision: &Revision) -> Readiness {
+    Readiness::of(&revision.status.conditions)
 }
 
 /// The newest ready revision, by the generation that made it.
@@ -52,6 +60,7 @@ pub(crate) struct Routing {
     pub(crate) trouble: Option<Trouble>,
 }
 
+/// What stands in the way of dividing requests or instances as asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Named, but there is no such revision.

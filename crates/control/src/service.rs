@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lauf_model::{
-    ConditionStatus, Meta, Policy, Revision, RevisionStatus, Service, ServiceKey, TrafficStatus,
-    condition,
+    Meta, Policy, Revision, RevisionStatus, Service, ServiceKey, TrafficStatus, condition,
 };
 use lauf_store::{Condition, PolicyName, Resource as _, Stored, Txn};
 
 use crate::error::TurnError;
-use crate::plan::{Readiness, Trouble};
+use crate::plan::Readiness;
+use crate::standing::{self, SERVING};
 use crate::{Context, naming, plan, wording};
 
 pub(crate) async fn reconcile(context: &Arc<Context>, key: &ServiceKey) -> Result<(), TurnError> {
@@ -192,8 +192,10 @@ async fn settle(
         status.latest_ready_revision.clone_from(&ready.meta.name);
     }
     let now = context.clock.now();
-    let configurations = configurations_ready(revisions.get(&status.latest_created_revision), now);
-    let routes = routes_ready(routing.trouble.as_ref(), &configurations, now);
+    let latest = revisions.get(&status.latest_created_revision);
+    let latest = latest.map(|r| (&*r.meta.name, &r.status.conditions[..]));
+    let configurations = standing::configurations_ready(&SERVING, latest, now);
+    let routes = standing::divided(&SERVING, routing.trouble.as_ref(), &configurations, now);
     let ready = wording::overall(&[&configurations, &routes], now);
     for condition in [ready, configurations, routes] {
         condition::set(&mut status.conditions, condition);
@@ -202,62 +204,6 @@ async fn settle(
         replace(context, key, service).await?;
     }
     Ok(())
-}
-
-fn configurations_ready(latest: Option<&Revision>, now: jiff::Timestamp) -> lauf_model::Condition {
-    const KIND: &str = "ConfigurationsReady";
-    let Some(latest) = latest else {
-        return wording::pending(KIND, "Deploying", "Creating Revision.", now);
-    };
-    let ready = condition::find(&latest.status.conditions, "Ready");
-    match plan::readiness(latest) {
-        Readiness::Ready => wording::holds(KIND, now),
-        Readiness::Pending => {
-            let retried = ready.filter(|c| c.reason == wording::RETRY);
-            let text = wording::deploying(retried.map(|c| &*c.message));
-            wording::pending(KIND, "Deploying", &text, now)
-        }
-        Readiness::Failed => {
-            let (reason, cause) = ready.map_or(("", ""), |c| (&*c.reason, &*c.message));
-            let text = wording::revision_not_ready(&latest.meta.name, cause);
-            wording::failed(KIND, reason, &text, now)
-        }
-    }
-}
-
-fn routes_ready(
-    trouble: Option<&Trouble>,
-    configurations: &lauf_model::Condition,
-    now: jiff::Timestamp,
-) -> lauf_model::Condition {
-    const KIND: &str = "RoutesReady";
-    match trouble {
-        None => wording::holds(KIND, now),
-        Some(Trouble::Missing(revision)) => {
-            let text = format!(
-                "Revision '{revision}' named in the traffic block was not found. Name a revision \
-                 that exists, or deploy it first."
-            );
-            wording::failed(KIND, "RevisionMissing", &text, now)
-        }
-        Some(Trouble::Failed(revision)) => {
-            let text = format!(
-                "Revision '{revision}' named in the traffic block is not ready and cannot serve \
-                 traffic."
-            );
-            wording::failed(KIND, "RevisionFailed", &text, now)
-        }
-        // There is nothing to route to because the only revision failed: its failure says it all.
-        Some(Trouble::Waiting) if configurations.status == ConditionStatus::False => {
-            wording::failed(KIND, &configurations.reason, &configurations.message, now)
-        }
-        Some(Trouble::Waiting) => wording::pending(
-            KIND,
-            "Deploying",
-            "Waiting for a revision to become ready.",
-            now,
-        ),
-    }
 }
 
 /// Takes a service off the routes, drains its instances, then removes every trace of it at once.

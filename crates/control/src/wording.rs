@@ -85,8 +85,3 @@ pub(crate) fn deploying(trouble: Option<&str>) -> String {
         |trouble| format!("Deploying Revision. It is tried again and again: {trouble}"),
     )
 }
-
-/// The service's sentence about a revision that failed.
-pub(crate) fn revision_not_ready(revision: &str, cause: &str) -> String {
-    format!("Revision '{revision}' is not ready and cannot serve traffic. {cause}")
-}

@@ -54,7 +54,7 @@ async fn settle(
             Err(error) => {
                 outcome = Outcome::Later;
                 let text = error.to_string();
-                wording::pending("ResourcesAvailable", "Retry", &text, now)
+                wording::pending("ResourcesAvailable", wording::RETRY, &text, now)
             }
         };
         condition::set(&mut status.conditions, available);

@@ -154,7 +154,7 @@ impl Machine {
 
     /// The host cannot start anything now.
     pub(crate) fn waits_for_host(&mut self, text: &str, now: Timestamp) {
-        let pending = wording::pending("ResourcesAvailable", "Retry", text, now);
+        let pending = wording::pending("ResourcesAvailable", wording::RETRY, text, now);
         condition::set(&mut self.execution.status.conditions, pending);
     }
 

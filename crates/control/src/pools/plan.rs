@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use lauf_model::worker_pool::{InstanceSplitStatus, WorkerPoolTemplate, divide, resolve};
-use lauf_model::{ConditionStatus, WorkerPool, WorkerPoolRevision, condition};
+use lauf_model::{WorkerPool, WorkerPoolRevision};
 
-use crate::plan::Readiness;
+use crate::plan::{Readiness, Trouble};
 
 /// Whether the template asks for another revision than `latest`, the newest one made.
 pub(crate) fn needs_revision(
@@ -23,13 +23,9 @@ pub(crate) fn needs_revision(
         && latest.meta.annotations == template.annotations)
 }
 
-/// Reads a revision's `Ready` condition.
+/// How a worker pool's revision stands.
 pub(crate) fn readiness(revision: &WorkerPoolRevision) -> Readiness {
-    match condition::find(&revision.status.conditions, "Ready").map(|c| c.status) {
-        Some(ConditionStatus::True) => Readiness::Ready,
-        Some(ConditionStatus::False) => Readiness::Failed,
-        _ => Readiness::Pending,
-    }
+    Readiness::of(&revision.status.conditions)
 }
 
 /// The newest ready revision, by the generation that made it.
@@ -47,16 +43,6 @@ pub(crate) fn latest_ready(
 pub(crate) struct Division {
     pub(crate) splits: Vec<InstanceSplitStatus>,
     pub(crate) trouble: Option<Trouble>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// Named, but there is no such revision.
-    Missing(String),
-    /// Named, but it failed.
-    Failed(String),
-    /// Not ready yet, or there is no ready revision yet.
-    Waiting,
 }
 
 /// Resolves a pool's splits. When one cannot be had, what ran before goes on.

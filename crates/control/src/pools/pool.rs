@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lauf_model::{
-    ConditionStatus, Meta, Policy, RevisionStatus, WorkerPool, WorkerPoolKey, WorkerPoolRevision,
-    condition,
+    Meta, Policy, RevisionStatus, WorkerPool, WorkerPoolKey, WorkerPoolRevision, condition,
 };
 use lauf_store::{Condition, PolicyName, Resource as _, Stored, Txn};
 
-use super::plan::{self, Division, Trouble};
+use super::plan::{self, Division};
 use super::revision::of_pool;
 use crate::error::TurnError;
 use crate::plan::Readiness;
+use crate::standing::{self, WORKING};
 use crate::{Context, naming, wording};
 
 pub(crate) async fn reconcile(
@@ -169,8 +169,9 @@ async fn settle(
         status.latest_ready_revision.clone_from(&ready.meta.name);
     }
     let latest = revisions.get(&status.latest_created_revision);
-    let made = revision_ready(latest, now);
-    let split = splits_ready(division.trouble.as_ref(), &made, now);
+    let latest = latest.map(|r| (&*r.meta.name, &r.status.conditions[..]));
+    let made = standing::configurations_ready(&WORKING, latest, now);
+    let split = standing::divided(&WORKING, division.trouble.as_ref(), &made, now);
     let ready = wording::overall(&[&made, &split], now);
     for condition in [ready, made, split] {
         condition::set(&mut status.conditions, condition);
@@ -179,62 +180,6 @@ async fn settle(
         replace(context, key, &pool).await?;
     }
     Ok(())
-}
-
-fn revision_ready(
-    latest: Option<&WorkerPoolRevision>,
-    now: jiff::Timestamp,
-) -> lauf_model::Condition {
-    const KIND: &str = "ConfigurationsReady";
-    let Some(latest) = latest else {
-        return wording::pending(KIND, "Deploying", "Creating Revision.", now);
-    };
-    let ready = condition::find(&latest.status.conditions, "Ready");
-    match plan::readiness(latest) {
-        Readiness::Ready => wording::holds(KIND, now),
-        Readiness::Pending => wording::pending(KIND, "Deploying", "Deploying Revision.", now),
-        Readiness::Failed => {
-            let (reason, cause) = ready.map_or(("", ""), |c| (&*c.reason, &*c.message));
-            let name = &latest.meta.name;
-            let text = format!("Revision '{name}' is not ready and cannot run workers. {cause}");
-            wording::failed(KIND, reason, &text, now)
-        }
-    }
-}
-
-fn splits_ready(
-    trouble: Option<&Trouble>,
-    made: &lauf_model::Condition,
-    now: jiff::Timestamp,
-) -> lauf_model::Condition {
-    const KIND: &str = "InstanceSplitsReady";
-    match trouble {
-        None => wording::holds(KIND, now),
-        Some(Trouble::Missing(revision)) => {
-            let text = format!(
-                "Revision '{revision}' named in the instance splits was not found. Name a revision \
-                 that exists, or deploy it first."
-            );
-            wording::failed(KIND, "RevisionMissing", &text, now)
-        }
-        Some(Trouble::Failed(revision)) => {
-            let text = format!(
-                "Revision '{revision}' named in the instance splits is not ready and cannot run \
-                 workers."
-            );
-            wording::failed(KIND, "RevisionFailed", &text, now)
-        }
-        // There is nothing to divide because the only revision failed: its failure says it all.
-        Some(Trouble::Waiting) if made.status == ConditionStatus::False => {
-            wording::failed(KIND, &made.reason, &made.message, now)
-        }
-        Some(Trouble::Waiting) => wording::pending(
-            KIND,
-            "Deploying",
-            "Waiting for a revision to become ready.",
-            now,
-        ),
-    }
 }
 
 /// Stops all instances, then removes every trace of the pool at once.

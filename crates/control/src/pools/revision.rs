@@ -73,7 +73,10 @@ async fn conclude(
         Err(error) if !error.is_permanent() => {
             tracing::warn!(revision = %key, %error, "cannot start a first worker yet");
             let text = error.to_string();
-            condition::set(conditions, wording::pending("Ready", "Retry", &text, now));
+            condition::set(
+                conditions,
+                wording::pending("Ready", wording::RETRY, &text, now),
+            );
             replace(context, key, &revision).await?;
             return Ok(Outcome::Later);
         }

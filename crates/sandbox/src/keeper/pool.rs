@@ -34,10 +34,11 @@ impl Keeper {
             && self.leaves_starts_alone().is_none_or(|until| until <= now)
     }
 
-    /// How many zygotes there should be: those of the pool, and one for each start that waits for nothing else.
+    /// How many zygotes there should be: those of the pool, and one for each start that waits for nothing else. Of those that wait for
+    /// memory, the first asks for it, and needs one to ask with.
     fn pool_wanted(&self) -> usize {
         let waiting = match self.room.is_short() {
-            true => 0,
+            true => self.waiting.len().min(1),
             false => self.waiting.len(),
         };
         self.settings.pool_size as usize + waiting

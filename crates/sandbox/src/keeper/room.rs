@@ -90,13 +90,14 @@ impl Room {
         self.limit
     }
 
-    /// Decides about one start beside `running` others.
+    /// Decides about one start beside `running` others. With `may_wait` it waits where memory is missing, since some is being given back.
     pub(super) fn ask(
         &mut self,
         now: Instant,
         cgroups: Option<&CgroupRoot>,
         running: usize,
         memory_limit: u64,
+        may_wait: bool,
     ) -> Verdict {
         self.settle(now);
         let share = if memory_limit == 0 {
@@ -110,6 +111,9 @@ impl Room {
         if matches!(verdict, Verdict::Refuse(_)) && !self.is_full(running) {
             let free = self.free(now, NEW, cgroups);
             verdict = self.decide(free, running, share);
+            if may_wait && matches!(verdict, Verdict::Refuse(_)) {
+                verdict = Verdict::Wait;
+            }
         }
         self.short = verdict == Verdict::Wait;
         if verdict == Verdict::Enter {
@@ -119,13 +123,13 @@ impl Room {
     }
 
     /// Whether there are as many instances as there may be.
-    pub(super) fn is_full(&self, running: usize) -> bool {
+    fn is_full(&self, running: usize) -> bool {
         running >= self.most
     }
 
-    /// Whether the last who asked is to wait until others have settled.
+    /// Whether the last who asked is to wait for memory.
     pub(super) fn is_short(&self) -> bool {
-        self.short && !self.settling.is_empty()
+        self.short
     }
 
     /// What is free, by a measurement that is not older than this.
@@ -276,8 +280,8 @@ mod tests {
         let mut room = room(GIB, 100);
         room.measured = Some((crate::clock::monotonic(), free(40 * MIB, GIB)));
         let now = crate::clock::monotonic();
-        assert_eq!(room.ask(now, None, 1, 32 * MIB), Verdict::Enter);
-        assert_eq!(room.ask(now, None, 2, 32 * MIB), Verdict::Wait);
+        assert_eq!(room.ask(now, None, 1, 32 * MIB, false), Verdict::Enter);
+        assert_eq!(room.ask(now, None, 2, 32 * MIB, false), Verdict::Wait);
     }
 
     #[test]

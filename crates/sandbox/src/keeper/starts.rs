@@ -81,18 +81,18 @@ impl Keeper {
         while let Some(waiting) = self.waiting.front()
             && !self.ready.is_empty()
         {
+            // What dies gives its memory back a moment after it is gone; each look at the dying is another chance.
+            let now = clock::monotonic();
+            let may_wait = !self.dying.is_empty()
+                && now.saturating_duration_since(waiting.begun) < GIVING_BACK;
             let verdict = self.room.ask(
-                clock::monotonic(),
+                now,
                 self.cgroups.as_ref(),
                 self.by_id.len(),
                 waiting.spec.memory_bytes,
+                may_wait,
             );
-            // What dies gives its memory back a moment after it is gone; each look at the dying is another chance.
-            let given_back = matches!(verdict, Verdict::Refuse(_))
-                && !self.room.is_full(self.by_id.len())
-                && !self.dying.is_empty()
-                && clock::monotonic().saturating_duration_since(waiting.begun) < GIVING_BACK;
-            if verdict == Verdict::Wait || given_back {
+            if verdict == Verdict::Wait {
                 return;
             }
             let Some(waiting) = self.waiting.pop_front() else {
