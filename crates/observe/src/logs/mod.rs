@@ -19,11 +19,12 @@ mod writer;
 
 use std::{
     collections::VecDeque,
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -43,6 +44,9 @@ const QUEUE: usize = 16_384;
 
 /// How many queries run at a time.
 const QUERIES: usize = 4;
+
+/// How long `open` waits for a writer that is ending: it has a queue to write and a disk to sync.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// How much is kept. The defaults suit one machine.
 #[derive(Clone, Debug)]
@@ -118,7 +122,7 @@ impl LogStore {
     /// the program starts.
     ///
     /// # Errors
-    /// [`LogError::Io`] when the folder cannot be read or written.
+    /// [`LogError::Io`] when the folder cannot be read or written, or when another has it open.
     pub fn open(dir: impl AsRef<Path>, config: &LogConfig) -> Result<Self, LogError> {
         let dir = dir.as_ref();
         let io = |source| LogError::Io {
@@ -126,6 +130,7 @@ impl LogStore {
             source,
         };
         fs::create_dir_all(dir).map_err(io)?;
+        let only_one = lock(dir).map_err(io)?;
         let mut segments = segment::open_all(dir).map_err(io)?;
         if segments.is_empty() {
             segments.push_back(Arc::new(Segment::create(dir, 1).map_err(io)?));
@@ -140,7 +145,10 @@ impl LogStore {
         let writer = Writer::new(Arc::clone(&shared), queue, sink.pressure(), config);
         thread::Builder::new()
             .name("log-writer".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                writer.run();
+                drop(only_one);
+            })
             .map_err(io)?;
         Ok(Self {
             shared,
@@ -207,6 +215,28 @@ impl LogStore {
         if self.sink.send(Message::Close(reply)).await.is_ok() {
             // An error says that another has closed it; the end is the same.
             let _ = done.await;
+        }
+    }
+}
+
+/// Takes the folder for the life of the file: a second writer would cut off what the first has
+/// written.
+fn lock(dir: &Path) -> io::Result<File> {
+    let folder = File::open(dir)?;
+    let until = Instant::now() + ENDING;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another process has it open: end that one, or use another folder",
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
         }
     }
 }
