@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -47,6 +47,9 @@ const QUERIES: usize = 4;
 
 /// How long `open` waits for a writer that is ending: it has a queue to write and a disk to sync.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// How often it asks whether that writer has ended.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
 
 /// How much is kept. The defaults suit one machine.
 #[derive(Clone, Debug)]
@@ -223,20 +226,15 @@ impl LogStore {
 /// written.
 fn lock(dir: &Path) -> io::Result<File> {
     let folder = File::open(dir)?;
-    let until = Instant::now() + ENDING;
-    loop {
+    for _ in 0..ENDING.as_millis() / ASK_AGAIN.as_millis() {
         match folder.try_lock() {
             Ok(()) => return Ok(folder),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                thread::sleep(Duration::from_millis(2));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    "another process has it open: end that one, or use another folder",
-                ));
-            }
+            Err(TryLockError::WouldBlock) => thread::sleep(ASK_AGAIN),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "another process has it open: end that one, or use another folder",
+    ))
 }

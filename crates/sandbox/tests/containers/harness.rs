@@ -249,7 +249,7 @@ pub fn run_all() -> ExitCode {
         .tempdir()
         .unwrap();
     let layer = host::build_layer(dir.path());
-    let (mut told_well, mut failed) = (0, 0);
+    let (mut told_well, mut failed) = (0, Vec::new());
     let (backends, mut skipped) = backends::all();
     for backend in backends {
         let Backend {
@@ -291,7 +291,7 @@ pub fn run_all() -> ExitCode {
             if told.is_ok() {
                 told_well += 1;
             } else {
-                failed += 1;
+                failed.push(format!("{label}/{name}"));
                 if let Ok(log) = std::fs::read_to_string(settings.state_dir.join("keeper.log")) {
                     println!("--- keeper.log ---\n{log}---");
                 }
@@ -305,8 +305,15 @@ pub fn run_all() -> ExitCode {
             }
         }
     }
-    println!("{told_well} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 {
+    // Once more at the end: of a long output, that is what is kept.
+    for name in &failed {
+        println!("FAIL {name}");
+    }
+    println!(
+        "{told_well} passed, {} failed, {skipped} skipped",
+        failed.len()
+    );
+    if failed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
