@@ -174,7 +174,8 @@ impl Worker {
                     None => return,
                     Some(Command::First(reply)) => self.first(reply),
                     Some(Command::Retire(reply)) => {
-                        self.retire().await;
+                        // Boxed, as every revision at zero has this task.
+                        Box::pin(self.retire()).await;
                         let _ = reply.send(());
                         return;
                     }
@@ -449,6 +450,12 @@ impl Worker {
     fn exited(&mut self, index: usize, exit: Exit) {
         let now = self.now();
         let member = self.members.remove(index);
+        if self.members.is_empty() {
+            // There are many more services at zero than others.
+            self.members = Vec::new();
+            self.seen = Vec::new();
+            self.firsts.shrink_to_fit();
+        }
         member.slots.close();
         let lived = now.saturating_sub(member.since);
         // What went with its keeper did not fail, however short it lived.

@@ -22,6 +22,7 @@
 
 pub mod cgroup;
 pub mod doctor;
+pub mod heap;
 pub mod net;
 pub mod seccomp;
 

@@ -6,6 +6,7 @@ mod face;
 mod garbage;
 mod host_ports;
 mod logs;
+mod memory;
 mod record;
 mod server_file;
 
@@ -204,6 +205,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     let reader = logs::SpoolFollower::start(reading, keeping, logs.clone(), &settings.data)?;
 
     let garbage = garbage::collect(images.clone(), store.clone());
+    let memory = memory::give_back();
 
     server_file::write(&settings, listen, &project, &iam, certs.ca_file())?;
     banner::print(&banner::Facts {
@@ -236,6 +238,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     gateway.shutdown(DRAIN).await;
     drop(controllers);
     garbage.abort();
+    memory.abort();
     tokio::task::spawn_blocking(move || reader.finish()).await?;
     events.close().await;
     logs.close().await;

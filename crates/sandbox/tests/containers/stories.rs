@@ -203,7 +203,11 @@ async fn a_fork_bomb_is_contained(w: &mut World) {
     assert_eq!(code(&exit), 0);
     let killed = w.client().kill(&id).await;
     let exit = w.exit_of(&id).await;
-    assert!(killed.is_ok() || w.gvisor(), "{killed:?} {exit:?}");
+    // What failed forks leave to the kernel to free counts as well, and may meet the limit of the memory first.
+    assert!(
+        killed.is_ok() || exit.oom || w.gvisor(),
+        "{killed:?} {exit:?}"
+    );
 }
 
 async fn stopping_politely_and_not(w: &mut World) {

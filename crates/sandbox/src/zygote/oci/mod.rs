@@ -13,8 +13,11 @@ mod kind;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use super::mounts::mount_new;
 use super::prepare::{NO_EXEC, give_to_user, make_dir, network};
@@ -177,21 +180,64 @@ pub(super) fn start(
         return Err(complaint::failure_from(&log));
     }
     let pid = fs::read_to_string(&pid_file).step(Host, "read the runtime's pid file")?;
-    let pid = pid
+    let pid: u32 = pid
         .trim()
         .parse()
         .step(Host, "read the runtime's pid file")?;
+    let before = Execution::of(pid);
     channel
         .say(&Says::Created { pid })
         .step(Host, "answer the keeper")?;
     if !call(&["start", name], [Stdio::null(), Stdio::null()]).step(Host, &what)? {
         return Err(complaint::failure_from(&log));
     }
+    if let Some(before) = before
+        && !runtime.kind.has_a_kernel()
+    {
+        before.wait_for_another();
+    }
     let says = Says::Executing {
         rootfs: mounted - begun,
         confine: crate::clock::monotonic() - mounted,
     };
     channel.say(&says).step(Host, "answer the keeper")
+}
+
+/// What the first process of a container executes: until the command, that is the runtime's own program, which takes a signal for
+/// itself. `start` returns a moment before.
+struct Execution {
+    link: PathBuf,
+    file: (u64, u64),
+}
+
+impl Execution {
+    /// `None` when the process has ended, or is not one of a container: kata's is the one that runs the virtual machine.
+    fn of(pid: u32) -> Option<Self> {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        if namespace(&process)? == namespace(Path::new("/proc/self"))? {
+            return None;
+        }
+        let link = process.join("exe");
+        let file = Self::file(&link)?;
+        Some(Self { link, file })
+    }
+
+    fn file(link: &Path) -> Option<(u64, u64)> {
+        let file = fs::metadata(link).ok()?;
+        Some((file.dev(), file.ino()))
+    }
+
+    /// Returns when it is another program or has ended, and in any case after five seconds.
+    fn wait_for_another(&self) {
+        let mut pause = Duration::from_micros(50);
+        let mut waited = Duration::ZERO;
+        while waited < Duration::from_secs(5) && Self::file(&self.link) == Some(self.file) {
+            thread::sleep(pause);
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
 }
 
 /// Marks this process as the one that inherits orphans below it.
