@@ -16,11 +16,12 @@ use lauf_model::{
 };
 use lauf_scale::{Kpa, Metric, Rules, Settings, Target, Targets};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::cpu::CpuMeter;
+use crate::inbox::{Command, Inbox};
 use crate::pool::RevisionPool;
-use crate::worker::{self, Command, FleetEvents};
+use crate::worker::{self, FleetEvents};
 
 /// What a container gets between SIGTERM and SIGKILL (Cloud Run, "Container contract").
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -159,7 +160,7 @@ struct Shared {
 #[derive(Clone)]
 struct Member {
     pool: Arc<RevisionPool>,
-    commands: mpsc::Sender<Command>,
+    inbox: Arc<Inbox>,
 }
 
 impl Fleet {
@@ -191,10 +192,10 @@ impl Fleet {
         ));
         let running = self.unclaimed().remove(&key).unwrap_or_default();
         let (deps, cpu) = (&self.shared.deps, self.shared.cpu.clone());
-        let commands = worker::spawn(deps, cpu, Arc::clone(&pool), running);
+        let inbox = worker::spawn(deps, cpu, Arc::clone(&pool), running);
         let member = Member {
             pool: Arc::clone(&pool),
-            commands,
+            inbox,
         };
         revisions.insert(key, member);
         pool
@@ -207,12 +208,11 @@ impl Fleet {
     /// Why the start failed. [`StartError::Host`] also when the revision is not in the fleet.
     pub async fn first_instance(&self, key: &RevisionKey) -> Result<(), StartError> {
         let gone = || StartError::Host(format!("revision {key} is being removed"));
-        let commands = self.member(key).ok_or_else(gone)?.commands;
         let (reply, answer) = oneshot::channel();
-        commands
-            .send(Command::First(reply))
-            .await
-            .map_err(|_| gone())?;
+        let member = self.member(key).ok_or_else(gone)?;
+        member.inbox.send(Command::First(reply));
+        // The worker lives for as long as somebody has its inbox.
+        drop(member);
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -229,9 +229,8 @@ impl Fleet {
         async move {
             let Some(member) = member else { return };
             let (reply, done) = oneshot::channel();
-            if member.commands.send(Command::Retire(reply)).await.is_ok() {
-                let _ = done.await;
-            }
+            member.inbox.send(Command::Retire(reply));
+            let _ = done.await;
         }
     }
 

@@ -38,6 +38,7 @@ mod gateway;
 mod h1;
 mod headers;
 mod host;
+mod inbox;
 mod io;
 mod listener;
 mod listening;

@@ -18,11 +18,12 @@ use lauf_engine::{
 };
 use lauf_model::{InstanceId, RevisionKey};
 use lauf_scale::{Autoscaler, Decision, Victim};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cpu::{CpuMeter, CpuReading};
 use crate::fleet::{FleetDeps, STOP_GRACE};
+use crate::inbox::{Command, Commands, Inbox};
 use crate::pool::{Refused, RevisionPool};
 use crate::slot::Slots;
 
@@ -68,22 +69,14 @@ impl FleetEvents for () {
     fn event(&self, _: FleetEvent) {}
 }
 
-/// What the fleet asks of a worker.
-pub(crate) enum Command {
-    /// Answer when the first instances have been ready, or with why they cannot be.
-    First(oneshot::Sender<Result<(), StartError>>),
-    /// Drain, stop everything, answer, end.
-    Retire(oneshot::Sender<()>),
-}
-
 /// Starts the worker of a pool.
 pub(crate) fn spawn(
     deps: &FleetDeps,
     cpu: CpuMeter,
     pool: Arc<RevisionPool>,
     running: Vec<Arc<Instance>>,
-) -> mpsc::Sender<Command> {
-    let (commands, inbox) = mpsc::channel(16);
+) -> Arc<Inbox> {
+    let (inbox, commands) = Inbox::new(Arc::clone(&pool));
     let scaler = Autoscaler::new(&pool.config().settings());
     let mut worker = Worker {
         deps: deps.clone(),
@@ -102,8 +95,8 @@ pub(crate) fn spawn(
         told_full: None,
     };
     worker.adopt(running);
-    deps.control.spawn(worker.run(inbox));
-    commands
+    deps.control.spawn(worker.run(commands));
+    inbox
 }
 
 /// Names instances in the threads' connection pools; unique in this process.
@@ -159,9 +152,21 @@ struct Start {
 }
 
 impl Worker {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    async fn run(mut self, commands: Commands) {
         let pool = Arc::clone(&self.pool);
         loop {
+            let Some(come) = commands.take() else { return };
+            for command in come {
+                match command {
+                    Command::First(reply) => self.first(reply),
+                    Command::Retire(reply) => {
+                        // Boxed, as every revision at zero has this task.
+                        Box::pin(self.retire()).await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                }
+            }
             let wake = self.act();
             let deadline = async {
                 match wake {
@@ -170,16 +175,6 @@ impl Worker {
                 }
             };
             tokio::select! {
-                command = inbox.recv() => match command {
-                    None => return,
-                    Some(Command::First(reply)) => self.first(reply),
-                    Some(Command::Retire(reply)) => {
-                        // Boxed, as every revision at zero has this task.
-                        Box::pin(self.retire()).await;
-                        let _ = reply.send(());
-                        return;
-                    }
-                },
                 Some(start) = self.starts.join_next() => self.start_ended(start.ok()),
                 Some((serial, state, watch)) = self.states.next() => self.state_changed(serial, &state, watch),
                 Some(_) = self.stops.join_next() => {}
