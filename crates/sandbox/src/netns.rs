@@ -7,15 +7,48 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::sys;
 
-/// The network namespace of one instance. Keeps the namespace alive until dropped.
+/// How long a namespace that is let go of waits for others. One that ends costs the kernel much the same as a hundred that end
+/// together: a walk over all connections it tracks, for their masquerading, and waits for the readers of its tables.
+const TOGETHER: Duration = Duration::from_millis(250);
+
+/// The network namespace of one instance. Keeps the namespace alive until dropped, and for [a moment](TOGETHER) after.
 #[derive(Debug)]
-pub struct NetNs(OwnedFd);
+pub struct NetNs(Arc<OwnedFd>);
+
+impl Drop for NetNs {
+    fn drop(&mut self) {
+        // Where that thread cannot be had, this is the last one.
+        if let Some(ending) = ending() {
+            let _ = ending.send(Arc::clone(&self.0));
+        }
+    }
+}
+
+/// To the thread that lets go of them.
+fn ending() -> Option<&'static mpsc::Sender<Arc<OwnedFd>>> {
+    static ENDING: OnceLock<Option<mpsc::Sender<Arc<OwnedFd>>>> = OnceLock::new();
+    let begin = || {
+        let (sender, ending) = mpsc::channel();
+        let end = move || {
+            while let Ok(first) = ending.recv() {
+                thread::sleep(TOGETHER);
+                let together: Vec<_> = std::iter::once(first).chain(ending.try_iter()).collect();
+                drop(together);
+            }
+        };
+        let thread = thread::Builder::new().name("netns-ending".to_owned());
+        thread.spawn(end).ok().map(|_| sender)
+    };
+    ENDING.get_or_init(begin).as_ref()
+}
 
 /// Brings the thread home, however the scope is left.
 struct Home<'a>(BorrowedFd<'a>);
@@ -44,7 +77,7 @@ impl NetNs {
     /// Wraps a descriptor of a network namespace.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self(Arc::new(fd))
     }
 
     /// Runs `f` with the calling thread in the namespace, and brings it back. `f` must not wait or start threads.
