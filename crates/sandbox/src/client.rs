@@ -271,6 +271,7 @@ impl KeeperClient {
         if size > MAX_SPEC_BYTES {
             return Err(refuse(SpecError::TooLarge(size)));
         }
+        let id = spec.id.clone();
         match self
             .ask(|seq| Request::Start {
                 seq,
@@ -284,10 +285,12 @@ impl KeeperClient {
                     netns: NetNs::new(netns),
                     phases,
                 }),
-                None => Err(KeeperError::Refused(
-                    "the keeper sent no network namespace".to_owned(),
-                )
-                .into()),
+                None => {
+                    // Descriptors get lost where this process may have no more of them. Nobody would know that it runs.
+                    self.kill(&id).await?;
+                    let text = "the keeper's descriptor of the network namespace got lost: raise the limit of open files";
+                    Err(KeeperError::Refused(text.to_owned()).into())
+                }
             },
             (Reply::StartFailed { reason, text, .. }, _) => {
                 Err(StartError::Failed { reason, text })

@@ -75,9 +75,9 @@ impl Keeper {
             None => status,
         };
         match item.state {
-            State::Preparing { .. } => {
+            State::Preparing { failed, .. } => {
                 self.preparing -= 1;
-                if !self.shutting_down {
+                if !failed && !self.shutting_down {
                     self.on_pool_failure(&Failure::new(
                         FailReason::Host,
                         format!("a process being prepared ended: {status:?}"),

@@ -32,7 +32,12 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) enum State {
     /// The zygote is setting itself up.
-    Preparing { control: Control, deadline: Instant },
+    Preparing {
+        control: Control,
+        deadline: Instant,
+        /// It has said why it cannot.
+        failed: bool,
+    },
     /// The zygote waits for a spec. The namespace is held for the server's sake until it is handed over.
     Ready { control: Control, netns: OwnedFd },
     /// The zygote has a spec.

@@ -120,6 +120,7 @@ impl Keeper {
             state: State::Preparing {
                 control: Control::new(spawned.control),
                 deadline: clock::monotonic() + PREPARE_LIMIT,
+                failed: false,
             },
         };
         let watched = self.watch(&item, serial);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::item::{Running, START_LIMIT, Start, State, Waiting};
+use super::item::{Item, Running, START_LIMIT, Start, State, Waiting};
 use crate::cgroup::Limits;
 use crate::clock;
 use crate::protocol::{FailReason, Phases, Reply};
@@ -221,6 +221,13 @@ impl Keeper {
                     if let Some(start) = self.starting(serial) {
                         start.failure = Some(failure);
                     } else {
+                        if let Some(Item {
+                            state: State::Preparing { failed, .. },
+                            ..
+                        }) = self.items.get_mut(&serial)
+                        {
+                            *failed = true;
+                        }
                         self.on_pool_failure(&failure);
                     }
                 }
