@@ -13,6 +13,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import threading
 import time
@@ -471,6 +472,31 @@ def rest_alone(server):
     expect("without a token", nobody.status_code, 401)
 
 
+def lauf_events_tail(server):
+    """The command line shows what is published from the moment it says so, and leaves nothing behind."""
+    topic = f"{PROJECT}/topics/seen"
+    server.rest("PUT", topic, {})
+    tail = subprocess.Popen(
+        [os.environ["LAUF_BIN"], "--data", str(server.data), "events", "tail", "seen", "-n", "2", "--format", "json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    try:
+        subscribed = f"{topic}/subscriptions"
+        wait_for("its subscription", lambda: server.rest("GET", subscribed).get("subscriptions"))
+        data = base64.b64encode(b"hello").decode()
+        for k in ["one", "two"]:
+            server.rest("POST", f"{topic}:publish", {"messages": [{"data": data, "attributes": {"k": k}}]})
+        out, err = tail.communicate(timeout=WAIT)
+    finally:
+        tail.kill()
+    expect(err, tail.returncode, 0)
+    seen = [json.loads(line) for line in out.splitlines()]
+    expect("topics", {entry["topic"] for entry in seen}, {"seen"})
+    expect("messages", sorted(entry["message"]["attributes"]["k"] for entry in seen), ["one", "two"])
+    expect("left over", server.rest("GET", subscribed).get("subscriptions", []), [])
+    server.rest("DELETE", topic)
+
+
 def push_wakes_a_service(server):
     """Pushes with an identity start a service from zero, and only with the identity."""
     samples = pathlib.Path(os.environ.get("SAMPLES", ""))
@@ -573,7 +599,7 @@ def stories(server):
         clients = Clients(server, way)
         for story in STORIES:
             yield f"{story.__name__} ({way})", story, clients
-    for story in [rest_alone, push_wakes_a_service, gcloud]:
+    for story in [rest_alone, lauf_events_tail, push_wakes_a_service, gcloud]:
         yield story.__name__, story, server
 
 

@@ -90,3 +90,40 @@ def tell(platform):
         call(platform, "DELETE", "workerpools/puller")
         until("it is gone", LONG, lambda: platform.api("GET", f"{RUN}/workerpools/puller").status == 404)
         expect("workers", workers(platform, "stay"), set())
+
+    with step("lauf worker-pools does it all, too"):
+        tell_by_command_line(platform)
+
+
+def tell_by_command_line(platform):
+    """A worker pool from its making to its end, with `lauf worker-pools`."""
+    def pools(*words, **kept):
+        return platform.lauf("worker-pools", *words, **kept)
+
+    def running(count, *words):
+        until(f"{count} run", LONG, lambda: len(workers(platform, "stay", *words)) == count)
+
+    expect("no image", "--image" in pools("deploy", "mine", fails=True), True)
+    pools("deploy", "mine", "--image", "work", "--args", "stay six", "--instances", "2")
+    running(2, "six")
+    pools("deploy", "mine", "--args", "stay seven")
+    running(2, "seven")
+    running(0, "six")
+    old = next(r["metadata"]["name"] for r in json.loads(platform.api(
+        "GET", "/apis/serving.knative.dev/v1/namespaces/demo/revisions"
+        "?labelSelector=run.googleapis.com/workerPool%20%3D%20mine").body)["items"]
+        if "six" in r["spec"]["containers"][0]["args"])
+    pools("split", "mine", f"{old}=50,LATEST=50")
+    running(1, "six")
+    running(1, "seven")
+    pools("scale", "mine", "4")
+    running(2, "six")
+    running(2, "seven")
+    expect("in the list", "mine" in pools("list"), True)
+    shown = pools("describe", "mine")
+    expect("shown", all(word in shown for word in ("mine", "work", old, "50 %")), True)
+    expect("the log's end", json.loads(pools("logs", "mine", "--format", "json"))[-1]["resource"]["type"],
+           "cloud_run_worker_pool")
+    expect("another's", "no worker pool 'other'" in pools("scale", "other", "1", fails=True), True)
+    pools("delete", "mine", "--yes")
+    running(0)

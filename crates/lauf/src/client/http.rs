@@ -40,6 +40,8 @@ pub(crate) enum Face {
     RunGlobal,
     /// Cloud Logging.
     Logging,
+    /// Pub/Sub.
+    PubSub,
     /// Lauf's own, and the registry.
     Native,
 }
@@ -177,6 +179,7 @@ impl Api {
             Face::Run => Some(format!("{}-run.googleapis.com", self.region)),
             Face::RunGlobal => Some("run.googleapis.com".to_owned()),
             Face::Logging => Some("logging.googleapis.com".to_owned()),
+            Face::PubSub => Some("pubsub.googleapis.com".to_owned()),
             Face::Native => None,
         };
         if let Some(host) = host {

@@ -10,9 +10,11 @@
 //! to standard output, progress and remarks to standard error.
 
 mod connect;
+mod container;
 mod delete;
 mod deploy;
 mod describe;
+mod events;
 mod gcloud;
 mod http;
 mod image;
@@ -20,6 +22,7 @@ mod jobs;
 mod kubeconfig;
 mod list;
 mod logs;
+mod objects;
 mod open;
 mod output;
 mod pairs;
@@ -29,6 +32,7 @@ mod simulate;
 mod token;
 mod traffic;
 mod user;
+mod worker_pools;
 
 use std::path::PathBuf;
 
@@ -120,6 +124,12 @@ pub(crate) enum Command {
     /// Make, run and look at jobs
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Make and look at worker pools: instances that fetch their work themselves
+    #[command(subcommand, visible_alias = "pools")]
+    WorkerPools(worker_pools::WorkerPoolsCommand),
+    /// See what is published
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// Make, import, list and delete images
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -184,6 +194,8 @@ async fn with_server(api: &Api, out: &Out, command: Command) -> Result<()> {
         Command::Open(args) => open::run(api, out, &args).await,
         Command::Url(args) => open::url(api, out, &args).await,
         Command::Jobs(command) => jobs::run(api, out, command).await,
+        Command::Events(command) => events::run(api, out, command).await,
+        Command::WorkerPools(command) => worker_pools::run(api, out, command).await,
         Command::Image(command) => image::run(api, out, command).await,
         // They need no server and were run before.
         Command::Token(_)

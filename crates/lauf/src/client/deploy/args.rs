@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::client::container::ProgramArgs;
 use crate::client::pairs;
 
 const EXAMPLES: &str = "\
@@ -27,45 +28,8 @@ pub(crate) struct DeployArgs {
     #[arg(long, short)]
     pub(super) image: Option<String>,
 
-    /// An environment variable; the others stay. May be given more than once
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Container")]
-    env: Vec<String>,
-    /// All environment variables: those not named are removed
-    #[arg(long, value_name = "NAME=VALUE,...", help_heading = "Container")]
-    set_env_vars: Vec<String>,
-    /// Environment variables to set; the others stay
-    #[arg(long, value_name = "NAME=VALUE,...", help_heading = "Container")]
-    update_env_vars: Vec<String>,
-    /// Environment variables to remove
-    #[arg(
-        long,
-        value_name = "NAME,...",
-        value_delimiter = ',',
-        help_heading = "Container"
-    )]
-    remove_env_vars: Vec<String>,
-    /// Remove all environment variables
-    #[arg(long, help_heading = "Container", conflicts_with = "set_env_vars")]
-    clear_env_vars: bool,
-    /// The command instead of the image's: words or a JSON array; empty for the image's own
-    #[arg(
-        long,
-        value_name = "WORDS",
-        help_heading = "Container",
-        allow_hyphen_values = true
-    )]
-    command: Option<String>,
-    /// The arguments instead of the image's: words or a JSON array; empty for the image's own
-    #[arg(
-        long,
-        value_name = "WORDS",
-        help_heading = "Container",
-        allow_hyphen_values = true
-    )]
-    args: Option<String>,
-    /// The working directory instead of the image's
-    #[arg(long, value_name = "PATH", help_heading = "Container")]
-    working_dir: Option<String>,
+    #[command(flatten)]
+    program: ProgramArgs,
     /// The port the container listens on, told to it as PORT
     #[arg(long, value_name = "NUMBER", help_heading = "Container")]
     port: Option<u16>,
@@ -229,24 +193,10 @@ impl DeployArgs {
 
     /// What the arguments mean.
     pub(super) fn change(&self) -> Result<Change> {
-        let mut set_env = pairs::list("--set-env-vars", &self.set_env_vars)?;
-        set_env.extend(pairs::list("--update-env-vars", &self.update_env_vars)?);
-        set_env.extend(pairs::single("--env", &self.env)?);
         let mut set_labels = pairs::list("--labels", &self.labels)?;
         set_labels.extend(pairs::single("--label", &self.label)?);
-        let words = |option: &str, text: &Option<String>| {
-            text.as_deref()
-                .map(|text| pairs::words(option, text))
-                .transpose()
-        };
         Ok(Change {
             image: self.image.clone(),
-            clear_env: self.clear_env_vars || !self.set_env_vars.is_empty(),
-            set_env,
-            remove_env: self.remove_env_vars.clone(),
-            command: words("--command", &self.command)?,
-            args: words("--args", &self.args)?,
-            working_dir: self.working_dir.clone(),
             port: self.port,
             http2: either(self.use_http2, self.no_use_http2),
             cpu: self.cpu.clone(),
@@ -271,6 +221,7 @@ impl DeployArgs {
             description: self.description.clone(),
             no_traffic: self.no_traffic,
             tag: self.tag.clone(),
+            ..self.program.change()?
         })
     }
 }

@@ -157,7 +157,7 @@ async fn last_words(api: &Api, out: &Out, service: &Value) {
 }
 
 /// Ten random letters.
-fn nonce() -> Result<String> {
+pub(crate) fn nonce() -> Result<String> {
     let mut bytes = [0_u8; 10];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|b| char::from(b'a' + b % 26)).collect())

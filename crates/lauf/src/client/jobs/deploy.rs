@@ -1,20 +1,15 @@
 //! `lauf jobs deploy`: create a job, or change what is asked and nothing else.
 
-use ::http::{Method, StatusCode};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{find, path, read};
+use crate::client::container::WorkerArgs;
 use crate::client::deploy::args::seconds;
-use crate::client::deploy::{Change, Steps, change};
-use crate::client::http::{Api, Face, refused_with};
+use crate::client::deploy::{Change, change};
+use crate::client::http::Api;
+use crate::client::objects::{self, JOB};
 use crate::client::output::Out;
-use crate::client::pairs;
-use crate::client::service::{self, Settled};
-
-/// How often a change is tried again when somebody else changed the job meanwhile.
-const TRIES: usize = 5;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,109 +40,32 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "DURATION", help_heading = "Tasks")]
     task_timeout: Option<String>,
 
-    /// An environment variable; the others stay. May be given more than once
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Container")]
-    env: Vec<String>,
-    /// All environment variables: those not named are removed
-    #[arg(long, value_name = "NAME=VALUE,...", help_heading = "Container")]
-    set_env_vars: Vec<String>,
-    /// Environment variables to set; the others stay
-    #[arg(long, value_name = "NAME=VALUE,...", help_heading = "Container")]
-    update_env_vars: Vec<String>,
-    /// Environment variables to remove
-    #[arg(
-        long,
-        value_name = "NAME,...",
-        value_delimiter = ',',
-        help_heading = "Container"
-    )]
-    remove_env_vars: Vec<String>,
-    /// Remove all environment variables
-    #[arg(long, help_heading = "Container", conflicts_with = "set_env_vars")]
-    clear_env_vars: bool,
-    /// The command instead of the image's: words or a JSON array; empty for the image's own
-    #[arg(
-        long,
-        value_name = "WORDS",
-        help_heading = "Container",
-        allow_hyphen_values = true
-    )]
-    command: Option<String>,
-    /// The arguments instead of the image's: words or a JSON array; empty for the image's own
-    #[arg(
-        long,
-        value_name = "WORDS",
-        help_heading = "Container",
-        allow_hyphen_values = true
-    )]
-    args: Option<String>,
-    /// The working directory instead of the image's
-    #[arg(long, value_name = "PATH", help_heading = "Container")]
-    working_dir: Option<String>,
-    /// CPUs of a task, such as 1, 2 or 500m
-    #[arg(long, value_name = "CPU", help_heading = "Container")]
-    cpu: Option<String>,
-    /// Memory of a task, such as 512Mi or 2Gi
-    #[arg(long, value_name = "SIZE", help_heading = "Container")]
-    memory: Option<String>,
-
-    /// The account the tasks run as
-    #[arg(long, value_name = "EMAIL", help_heading = "Description")]
-    service_account: Option<String>,
-    /// A label of the job and its executions. May be given more than once
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Description")]
-    label: Vec<String>,
+    #[command(flatten)]
+    container: WorkerArgs,
 
     /// Run it once it is deployed
     #[arg(long)]
     execute_now: bool,
 }
 
-impl DeployArgs {
-    fn change(&self) -> Result<Change> {
-        let mut set_env = pairs::list("--set-env-vars", &self.set_env_vars)?;
-        set_env.extend(pairs::list("--update-env-vars", &self.update_env_vars)?);
-        set_env.extend(pairs::single("--env", &self.env)?);
-        let words = |option: &str, text: &Option<String>| {
-            text.as_deref()
-                .map(|text| pairs::words(option, text))
-                .transpose()
-        };
-        Ok(Change {
-            image: self.image.clone(),
-            clear_env: self.clear_env_vars || !self.set_env_vars.is_empty(),
-            set_env,
-            remove_env: self.remove_env_vars.clone(),
-            command: words("--command", &self.command)?,
-            args: words("--args", &self.args)?,
-            working_dir: self.working_dir.clone(),
-            cpu: self.cpu.clone(),
-            memory: self.memory.clone(),
-            set_labels: pairs::single("--label", &self.label)?,
-            ..Change::default()
-        })
-    }
-}
-
 /// Runs `lauf jobs deploy`.
 pub(crate) async fn run(api: &Api, out: &Out, args: &DeployArgs) -> Result<()> {
-    const TITLE: &str = "Deploying the job";
-    let change = args.change()?;
+    let change = args.container.change(args.image.as_ref())?;
     let timeout = args
         .task_timeout
         .as_deref()
         .map(|text| seconds("--task-timeout", text))
         .transpose()?;
-    let mut steps = Steps::new(out);
-    steps.working("job", TITLE, "");
-    let job = write(api, args, &change, timeout).await?;
-    let job = ready(api, &args.name, job).await;
-    match &job {
-        Ok(_) => steps.done("job", TITLE),
-        Err(_) => steps.failed("job", TITLE),
-    }
-    steps.stop();
-    let job = job?;
+    let empty = json!({"template": {"spec": {"template": {"spec": {"containers": [{}]}}}}});
+    let job = objects::deploy(
+        api,
+        out,
+        (&JOB, &args.name),
+        (empty, args.image.is_some()),
+        "lauf jobs deploy",
+        |job| apply(job, args, &change, timeout),
+    )
+    .await?;
     if args.execute_now {
         return super::run::run(api, out, &super::run::RunArgs::of(&args.name)).await;
     }
@@ -158,58 +76,6 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &DeployArgs) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-async fn write(
-    api: &Api,
-    args: &DeployArgs,
-    change: &Change,
-    timeout: Option<u64>,
-) -> Result<Value> {
-    let name = &args.name;
-    for _ in 0..TRIES {
-        let Some(mut job) = find(api, name).await? else {
-            return create(api, args, change, timeout).await;
-        };
-        apply(&mut job, args, change, timeout);
-        if let Some(object) = job.as_object_mut() {
-            object.remove("status");
-        }
-        let path = path(api, "jobs", &[name]);
-        match api
-            .call(Method::PUT, Face::Run, &path, &[], Some(&job))
-            .await
-        {
-            Err(error) if refused_with(&error, StatusCode::CONFLICT) => {}
-            other => return other,
-        }
-    }
-    bail!("The job '{name}' changes all the time. Try again.");
-}
-
-async fn create(
-    api: &Api,
-    args: &DeployArgs,
-    change: &Change,
-    timeout: Option<u64>,
-) -> Result<Value> {
-    let name = &args.name;
-    if change.image.is_none() {
-        bail!(
-            "There is no job '{name}' yet, so it needs an image: lauf jobs deploy {name} --image \
-             IMAGE"
-        );
-    }
-    let mut job = json!({
-        "apiVersion": "run.googleapis.com/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": api.project},
-        "spec": {"template": {"spec": {"template": {"spec": {"containers": [{}]}}}}},
-    });
-    apply(&mut job, args, change, timeout);
-    let path = path(api, "jobs", &[]);
-    api.call(Method::POST, Face::Run, &path, &[], Some(&job))
-        .await
 }
 
 /// Changes a job as asked.
@@ -228,25 +94,11 @@ fn apply(job: &mut Value, args: &DeployArgs, change: &Change, timeout: Option<u6
     if let Some(seconds) = timeout {
         task["timeoutSeconds"] = seconds.to_string().into();
     }
-    if let Some(account) = &args.service_account {
+    if let Some(account) = &change.service_account {
         task["serviceAccountName"] = account.clone().into();
     }
     change::container(&mut task["containers"][0], change);
     change::labels(&mut job["metadata"]["labels"], change);
-}
-
-/// Waits until the server has judged the latest change.
-async fn ready(api: &Api, name: &str, mut job: Value) -> Result<Value> {
-    for round in 1_u32.. {
-        match service::settled(&job) {
-            Settled::Ready => break,
-            Settled::Failed(message) => bail!("{message}"),
-            Settled::Working => {}
-        }
-        tokio::time::sleep(service::pause(round)).await;
-        job = read(api, name).await?;
-    }
-    Ok(job)
 }
 
 #[cfg(test)]
@@ -260,10 +112,13 @@ mod tests {
                 "env": [{"name": "A", "value": "1"}]}]}}}}}});
         let args = DeployArgs {
             parallelism: Some(2),
-            env: vec!["B=2".into()],
             ..DeployArgs::default()
         };
-        apply(&mut job, &args, &args.change().unwrap(), Some(60));
+        let change = Change {
+            set_env: vec![("B".to_owned(), "2".to_owned())],
+            ..Change::default()
+        };
+        apply(&mut job, &args, &change, Some(60));
         let execution = &job["spec"]["template"]["spec"];
         assert_eq!(execution["taskCount"], 3);
         assert_eq!(execution["parallelism"], 2);

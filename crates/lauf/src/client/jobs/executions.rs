@@ -4,9 +4,10 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
-use super::{all, count, mark, read, read_execution};
+use super::{count, mark};
 use crate::client::http::Api;
 use crate::client::list::time;
+use crate::client::objects::{self, EXECUTION, JOB};
 use crate::client::output::{Cell, Out, Tint};
 use crate::client::service::{condition, text};
 
@@ -31,8 +32,9 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &ExecutionsArgs) -> Result<(
         return tasks(api, out, execution).await;
     }
     let name = args.name.as_deref().unwrap_or_default();
-    read(api, name).await?;
-    let mut executions = all(api, "executions", &format!("run.googleapis.com/job={name}")).await?;
+    objects::read(api, &JOB, name).await?;
+    let mut executions =
+        objects::all(api, "executions", &format!("run.googleapis.com/job={name}")).await?;
     // Newest first; the API's times sort as texts.
     executions.sort_by(|a, b| created(b).cmp(created(a)));
     if out.structured(&Value::from(executions.clone()))? {
@@ -77,9 +79,9 @@ fn row(execution: &Value) -> Vec<Cell> {
 }
 
 async fn tasks(api: &Api, out: &Out, execution: &str) -> Result<()> {
-    let read = read_execution(api, execution).await?;
+    let read = objects::read(api, &EXECUTION, execution).await?;
     let selector = format!("run.googleapis.com/execution={execution}");
-    let mut tasks = all(api, "tasks", &selector).await?;
+    let mut tasks = objects::all(api, "tasks", &selector).await?;
     tasks.sort_by_key(|task| task["status"]["index"].as_u64());
     if out.structured(&Value::from(tasks.clone()))? {
         return Ok(());

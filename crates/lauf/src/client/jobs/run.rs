@@ -8,10 +8,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{count, path, read, read_execution};
+use super::count;
 use crate::client::deploy::args::seconds;
 use crate::client::http::{Api, Face};
 use crate::client::logs::{self, Tail, quoted};
+use crate::client::objects::{self, EXECUTION, JOB};
 use crate::client::output::{Out, Tint};
 use crate::client::pairs;
 use crate::client::service::{condition, pause, text};
@@ -89,7 +90,7 @@ impl RunArgs {
 
 /// Runs `lauf jobs run`.
 pub(crate) async fn run(api: &Api, out: &Out, args: &RunArgs) -> Result<()> {
-    read(api, &args.name).await?;
+    objects::read(api, &JOB, &args.name).await?;
     let body = json!({ "overrides": args.overrides()? });
     let verb = format!("{}:run", args.name);
     // Following begins before the execution does, so that no line is missed.
@@ -98,7 +99,7 @@ pub(crate) async fn run(api: &Api, out: &Out, args: &RunArgs) -> Result<()> {
     } else {
         Some(logs::tail(api, &filter(api, &args.name, None, None)).await?)
     };
-    let path = path(api, "jobs", &[&verb]);
+    let path = objects::path(api, "jobs", &[&verb]);
     let made = api
         .call(Method::POST, Face::Run, &path, &[], Some(&body))
         .await?;
@@ -150,7 +151,7 @@ async fn follow(
                 None => tail = None,
             },
             () = &mut next => {
-                execution = read_execution(api, name).await?;
+                execution = objects::read(api, &EXECUTION, name).await?;
                 bar.show(&execution);
                 if execution["status"]["completionTime"].is_string() {
                     break;
@@ -252,7 +253,7 @@ pub(crate) struct LogsArgs {
 /// Runs `lauf jobs logs`.
 pub(crate) async fn logs(api: &Api, out: &Out, args: &LogsArgs) -> Result<()> {
     // A name that does not exist has no log either, and an empty screen would not say why.
-    read(api, &args.name).await?;
+    objects::read(api, &JOB, &args.name).await?;
     let filter = filter(api, &args.name, args.execution.as_deref(), args.task);
     logs::show(api, out, &filter, &args.how).await
 }

@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
-use super::{all, read};
 use crate::client::http::Api;
 use crate::client::list::{mark, time};
+use crate::client::objects::{self, JOB};
 use crate::client::output::{Cell, Out, Tint};
 use crate::client::service::{condition, text};
 
@@ -16,7 +16,7 @@ pub(crate) struct ListArgs {}
 
 /// Runs `lauf jobs list`.
 pub(crate) async fn list(api: &Api, out: &Out, _args: &ListArgs) -> Result<()> {
-    let jobs = all(api, "jobs", "").await?;
+    let jobs = objects::all(api, "jobs", "").await?;
     if out.structured(&Value::from(jobs.clone()))? {
         return Ok(());
     }
@@ -67,7 +67,7 @@ pub(crate) struct DescribeArgs {
 
 /// Runs `lauf jobs describe`.
 pub(crate) async fn describe(api: &Api, out: &Out, args: &DescribeArgs) -> Result<()> {
-    let job = read(api, &args.name).await?;
+    let job = objects::read(api, &JOB, &args.name).await?;
     if out.structured(&job)? {
         return Ok(());
     }
