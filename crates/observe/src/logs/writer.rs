@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{LogEntry, Payload, Severity};
 
-/// How much is written at a time.
+/// How much is written at a time at most.
 const BATCH: usize = 2_048;
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -32,6 +32,8 @@ pub(super) struct Writer {
     max_bytes: u64,
     max_age: SignedDuration,
     segment_bytes: u64,
+    /// How much is written at a time, at most one entry more.
+    batch_bytes: usize,
     /// Whether the last write failed, so that a full disk is reported once.
     failing: bool,
 }
@@ -44,13 +46,17 @@ impl Writer {
         config: &LogConfig,
     ) -> Self {
         let most = (config.max_bytes / 8).clamp(MIN_SEGMENT, MAX_SEGMENT);
+        let segment_bytes = config.segment_bytes.clamp(MIN_SEGMENT, most);
         Self {
             shared,
             queue,
             pressure,
             max_bytes: config.max_bytes,
             max_age: SignedDuration::try_from(config.max_age).unwrap_or(SignedDuration::MAX),
-            segment_bytes: config.segment_bytes.clamp(MIN_SEGMENT, most),
+            segment_bytes,
+            batch_bytes: usize::try_from(segment_bytes / 2)
+                .unwrap_or(BATCH_BYTES)
+                .min(BATCH_BYTES),
             failing: false,
         }
     }
@@ -75,7 +81,7 @@ impl Writer {
                         self.queue.close();
                     }
                 }
-                let more = entries.len() < BATCH && bytes < BATCH_BYTES;
+                let more = entries.len() < BATCH && bytes < self.batch_bytes;
                 next = if more {
                     self.queue.try_recv().ok()
                 } else {
@@ -153,14 +159,16 @@ impl Writer {
             placed.push(((lines.len() - start) as u64, entry));
         }
         let mut active = self.active();
-        if active.end() >= self.segment_bytes {
-            active = self.rotate(&active)?;
+        let coming = lines.len() as u64;
+        if active.end() > 0 && active.end() + coming > self.segment_bytes {
+            active = self.rotate(&active, coming.max(self.segment_bytes))?;
         }
         active.append(&lines, &placed)
     }
 
-    /// Ends the active segment, begins the next, and lets go of what is too much or too old.
-    fn rotate(&self, active: &Segment) -> io::Result<Arc<Segment>> {
+    /// Ends the active segment, begins the next, and lets go of what is too old, and of as much as
+    /// leaves room for `room` more bytes.
+    fn rotate(&self, active: &Segment, room: u64) -> io::Result<Arc<Segment>> {
         // A full disk must not keep old segments from going; the index can be made anew.
         if let Err(error) = active.finish() {
             tracing::warn!(%error, "a segment of the log could not be finished");
@@ -175,7 +183,7 @@ impl Writer {
         let now = active.received();
         let mut bytes: u64 = segments.iter().map(|segment| segment.end()).sum();
         while segments.len() > 1
-            && (bytes + self.segment_bytes > self.max_bytes || self.too_old(&segments[0], now))
+            && (bytes + room > self.max_bytes || self.too_old(&segments[0], now))
             && let Some(oldest) = segments.pop_front()
         {
             bytes -= oldest.end();
