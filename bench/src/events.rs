@@ -233,6 +233,7 @@ async fn make(
             oidc: None,
             unwrapped: None,
             event_source: None,
+            events: false,
         }),
         ack_deadline: Duration::from_secs(60),
         retain_acked: false,

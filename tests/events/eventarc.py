@@ -17,6 +17,7 @@ from google.cloud import eventarc_v1
 from house import PROJECT, WAIT, Gcloud, Skipped, channel, expect, fails, tell_all, wait_for
 
 REGION = f"{PROJECT}/locations/us-central1"
+AUDIT = "google.cloud.audit.log.v1.written"
 PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 ACCOUNT = "eventarc@demo.iam.gserviceaccount.com"
 
@@ -137,6 +138,40 @@ def a_trigger_has_a_topic_of_its_own(house):
     fails(exceptions.NotFound, "own", lambda: house.client.get_trigger(name=trigger.name))
 
 
+def what_is_done_comes_as_an_event(house):
+    house.deploy()
+    method = "google.cloud.run.v2.Services.CreateService"
+    trigger = house.create("made", event_filters=[
+        {"attribute": "type", "value": AUDIT},
+        {"attribute": "serviceName", "value": "run.googleapis.com"},
+        {"attribute": "methodName", "value": method},
+        {"attribute": "resourceName", "value": "/projects/*/locations/*/services/made-*", "operator": "match-path-pattern"},
+    ])
+    body = {"template": {"containers": [{"image": "tells"}]}}
+    for name in ["made-one", "not-made"]:
+        house.server.rest("POST", f"{REGION}/services?serviceId={name}", body, version="v2")
+    # Again: refused, and told as that.
+    house.server.rest("POST", f"{REGION}/services?serviceId=made-one", body, version="v2", code=409)
+    resource = f"{REGION}/services/made-one"
+    wait_for("both events", lambda: len(house.told(f'"resourceName":"{resource}"')) >= 2)
+    expect("others", house.told(f'"resourceName":"{REGION}/services/not-made"'), [])
+    told = house.told(f'"resourceName":"{resource}"')
+    entries = [json.loads(lines[-1]) for lines in told]
+    codes = {entry["protoPayload"]["status"].get("code", 0) for entry in entries}
+    expect("how it went", codes, {0, 6})
+    headers = dict(line.split(": ", 1) for line in told[0][1:] if ": " in line and not line.startswith("{"))
+    headers = {key.lower(): value for key, value in headers.items()}
+    expect("type", headers["ce-type"], AUDIT)
+    expect("method", headers["ce-methodname"], method)
+    expect("subject", headers["ce-subject"], f"run.googleapis.com/{resource}")
+    proto = entries[0]["protoPayload"]
+    expect("who", bool(proto["authenticationInfo"]["principalEmail"]), True)
+    expect("from where", proto["requestMetadata"]["callerIp"], "127.0.0.1")
+    fails(exceptions.InvalidArgument, "leave this field out", lambda: house.create(
+        "given", f"{PROJECT}/topics/orders", event_filters=list(trigger.event_filters)))
+    house.client.delete_trigger(name=trigger.name).result(WAIT)
+
+
 def nobody_but_an_invoker_is_let_in(house):
     house.deploy()
     trigger = house.create("stranger", service_account="stranger@demo.iam.gserviceaccount.com")
@@ -158,10 +193,15 @@ def nobody_but_an_invoker_is_let_in(house):
 
 def each_wrong_field_is_named(house):
     house.deploy()
-    filters = [{"attribute": "type", "value": "google.cloud.audit.log.v1.written"}]
+    audit = {"attribute": "type", "value": AUDIT}
+    service_name = {"attribute": "serviceName", "value": "run.googleapis.com"}
+    bad_path = {"attribute": "resourceName", "value": "a/**b", "operator": "match-path-pattern"}
+    filters = [{"attribute": "type", "value": "google.cloud.storage.object.v1.finalized"}]
     service = {"cloud_run": {"service": "nobody", "region": "us-central1"}}
     for fields, part in [
-        ({"event_filters": filters}, "google.cloud.audit.log.v1.written"),
+        ({"event_filters": filters}, "google.cloud.storage.object.v1.finalized"),
+        ({"event_filters": [audit, service_name]}, "methodName"),
+        ({"event_filters": [audit, bad_path]}, "path pattern"),
         ({"event_filters": []}, "type="),
         ({"destination": service}, "There is no service 'nobody'"),
         ({"destination": {"workflow": "projects/p/locations/l/workflows/w"}}, "trigger.destination.workflow"),
@@ -192,7 +232,23 @@ def gcloud(house):
     run(f"eventarc triggers create bad {where} --destination-run-service=none --destination-run-region=us-central1"
         f" --event-filters=type={PUBLISHED} --service-account={ACCOUNT}", wrong="There is no service")
     expect("triggers", "notes" in [t["name"].split("/")[-1] for t in read(f"eventarc triggers list {where}")], True)
-    expect("providers", read(f"eventarc providers list {where}")[0]["name"].split("/")[-1], "pubsub.googleapis.com")
+    providers = [p["name"].split("/")[-1] for p in read(f"eventarc providers list {where}")]
+    expect("providers", {"pubsub.googleapis.com", "run.googleapis.com"} <= set(providers), True)
+    run(f"eventarc triggers create deploys {where} --destination-run-service=tells --destination-run-region=us-central1"
+        f" --event-filters=type={AUDIT} --event-filters=serviceName=run.googleapis.com"
+        " --event-filters=methodName=google.cloud.run.v1.Services.ReplaceService"
+        " --event-filters-path-pattern=resourceName=/namespaces/demo/services/gcl-*"
+        f" --service-account={ACCOUNT}")
+    for name in ["gcl-one", "other-one"]:
+        run(f"run deploy {name} --image=tells --region=us-central1")
+        run(f"run services update {name} --region=us-central1 --update-env-vars=A=1")
+    wait_for("the event", lambda: house.told("namespaces/demo/services/gcl-one"))
+    expect("others", house.told("namespaces/demo/services/other-one"), [])
+    # The audit log itself.
+    log = read("logging read protoPayload.methodName:ReplaceService")
+    written = [entry["protoPayload"]["resourceName"] for entry in log]
+    expect("in the log", "namespaces/demo/services/other-one" in written, True)
+    run(f"eventarc triggers delete deploys {where}")
     run(f"eventarc triggers delete notes {where}")
     run(f"eventarc triggers describe notes {where}", wrong="not found")
 
@@ -202,6 +258,7 @@ def stories(server):
     for story in [
         a_message_comes_as_an_event,
         a_trigger_has_a_topic_of_its_own,
+        what_is_done_comes_as_an_event,
         nobody_but_an_invoker_is_let_in,
         each_wrong_field_is_named,
         gcloud,

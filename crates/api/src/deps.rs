@@ -72,6 +72,9 @@ pub trait Logs: Send + Sync + 'static {
     /// # Errors
     /// As [`Logs::list`].
     async fn tail(&self, filter: &str) -> Result<LogStream, Status>;
+
+    /// Takes an entry of the audit log, and says how it is shown.
+    fn audit(&self, entry: AuditEntry) -> serde_json::Value;
 }
 
 /// Entries as they come.
@@ -99,4 +102,21 @@ pub struct LogPage {
     pub entries: Vec<serde_json::Value>,
     /// Where the next page starts; empty when there is none.
     pub next_page_token: String,
+}
+
+/// An entry of the audit log, `google.cloud.audit.AuditLog` and what is around it.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    /// The project's id.
+    pub project: String,
+    /// When.
+    pub time: jiff::Timestamp,
+    /// Tells entries of one time apart.
+    pub insert_id: String,
+    /// Whether it was refused or went wrong.
+    pub failed: bool,
+    /// Labels of the monitored resource `audited_resource`.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// The message as JSON, with its `@type`.
+    pub proto: serde_json::Map<String, serde_json::Value>,
 }

@@ -14,6 +14,8 @@ use tonic::service::Routes;
 use tower::ServiceExt as _;
 
 use crate::api::Api;
+use crate::audit::rpc::Audited;
+use crate::audit::{self, Client, Who};
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply};
 use crate::{
@@ -29,7 +31,7 @@ const MAX_URI: usize = 16 << 10;
 pub(crate) struct Door {
     api: Api,
     /// What answers RPCs.
-    rpcs: Routes,
+    rpcs: Audited,
     transcoder: Arc<Transcoder>,
     /// Whether this is the door of a Pub/Sub emulator: nobody is asked who they are, and nothing else
     /// is behind it.
@@ -40,7 +42,10 @@ impl Door {
     pub(crate) fn new(api: Api) -> Self {
         let transcoder = Transcoder::new(lauf_wire::pool(), BINDINGS);
         Self {
-            rpcs: routes(&api).prepare(),
+            rpcs: Audited {
+                rpcs: routes(&api).prepare(),
+                api: api.clone(),
+            },
             api,
             transcoder: Arc::new(transcoder.expect("a test of lauf-wire reads the whole table")),
             emulator: false,
@@ -65,7 +70,15 @@ impl Door {
         }
         if !self.emulator && kube::is_kubernetes(&request) {
             return match self.let_in(&request) {
-                Ok((caller, host, _)) => kube::answer(&self.api, caller, host, request).await,
+                Ok((caller, host, _)) => {
+                    let write = audit::rest::write(&request);
+                    let write = write.map(|write| (write, Who::sends(&caller, &request)));
+                    let reply = kube::answer(&self.api, caller, host, request).await;
+                    match write {
+                        Some((write, who)) => self.api.audit_reply(write, who, reply).await,
+                        None => reply,
+                    }
+                }
                 Err(error) => kube::refuse(error),
             };
         }
@@ -168,13 +181,19 @@ impl Door {
                 body: self.api.body(body, most).await?,
                 ..Rest::default()
             };
+            if let Some(client) = parts.extensions.get::<Client>() {
+                rest.extensions.insert(*client);
+            }
             rest.extensions.insert(caller);
             return Ok(found.answer(rest, self.rpcs).await.map(Body::new));
         }
         let api = &self.api;
+        let write = audit::rest::write(&request);
+        let write = write.filter(|_| target == Target::Run);
+        let write = write.map(|write| (write, Who::sends(&caller, &request)));
         let ask = api.read(caller, host, request).await?;
         let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
-        match (target, path.as_slice()) {
+        let answered = match (target, path.as_slice()) {
             (_, ["lauf", "v1", ..]) => native::answer(api, &ask, &path).await,
             (Target::Run, _) => v1::answer(api, &ask, &path).await,
             (Target::ServiceUsage, _) => serviceusage::answer(api, &ask, &path).await,
@@ -183,7 +202,12 @@ impl Door {
             (Target::PubSub | Target::Scheduler | Target::Tasks | Target::Eventarc, _) => {
                 Err(ask.no_such_path())
             }
-        }
+        };
+        let Some((write, who)) = write else {
+            return answered;
+        };
+        let reply = answered.unwrap_or_else(|error| reply::error(&error));
+        Ok(api.audit_reply(write, who, reply).await)
     }
 }
 

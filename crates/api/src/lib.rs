@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit;
 mod config;
 mod deps;
 mod door;
@@ -54,8 +55,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 
+pub use audit::Client;
 pub use config::ApiConfig;
-pub use deps::{Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs};
+pub use deps::{AuditEntry, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs};
 
 use api::Api;
 use door::Door;

@@ -74,6 +74,8 @@ pub enum Payload {
     Text(String),
     /// `jsonPayload`.
     Json(Map<String, Value>),
+    /// `protoPayload`: a message of a known type, as JSON with its `@type`.
+    Proto(Map<String, Value>),
 }
 
 /// A request and its answer.
@@ -216,7 +218,9 @@ impl LogEntry {
         };
         let payload = match &self.payload {
             Payload::Text(text) => text.len(),
-            Payload::Json(fields) => fields.iter().map(|(k, v)| k.len() + json_weight(v)).sum(),
+            Payload::Json(fields) | Payload::Proto(fields) => {
+                fields.iter().map(|(k, v)| k.len() + json_weight(v)).sum()
+            }
         };
         let request = self.http_request.as_ref().map_or(0, |request| {
             [&request.request_url, &request.referer, &request.user_agent]
@@ -283,7 +287,7 @@ impl LogEntry {
     fn bound_payload(&mut self) -> bool {
         let text = match &mut self.payload {
             Payload::Text(text) if written_length(text) > MAX_PAYLOAD => std::mem::take(text),
-            Payload::Json(fields) => {
+            Payload::Json(fields) | Payload::Proto(fields) => {
                 // Each byte is written as six at most, so little needs no second look.
                 let weight: usize = fields.iter().map(|(k, v)| k.len() + json_weight(v)).sum();
                 if weight <= MAX_PAYLOAD / 6 {
@@ -342,6 +346,7 @@ impl Serialize for LogEntry {
             Payload::Text(text) if text.is_empty() && self.http_request.is_some() => {}
             Payload::Text(text) => map.serialize_entry("textPayload", text)?,
             Payload::Json(fields) => map.serialize_entry("jsonPayload", fields)?,
+            Payload::Proto(fields) => map.serialize_entry("protoPayload", fields)?,
         }
         if let Some(request) = &self.http_request {
             map.serialize_entry("httpRequest", request)?;
@@ -383,6 +388,7 @@ struct Wire {
     insert_id: String,
     text_payload: Option<String>,
     json_payload: Option<Map<String, Value>>,
+    proto_payload: Option<Map<String, Value>>,
     http_request: Option<HttpRequest>,
     #[serde(default)]
     resource: Resource,
@@ -411,9 +417,10 @@ impl From<Wire> for LogEntry {
             severity: wire.severity,
             insert_id: wire.insert_id,
             labels: wire.labels,
-            payload: match wire.json_payload {
-                Some(fields) => Payload::Json(fields),
-                None => Payload::Text(wire.text_payload.unwrap_or_default()),
+            payload: match (wire.json_payload, wire.proto_payload) {
+                (Some(fields), _) => Payload::Json(fields),
+                (None, Some(fields)) => Payload::Proto(fields),
+                (None, None) => Payload::Text(wire.text_payload.unwrap_or_default()),
             },
             http_request: wire.http_request,
             trace: wire.trace,

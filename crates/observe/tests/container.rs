@@ -12,7 +12,7 @@ fn now() -> Timestamp {
 fn text(line: &[u8]) -> String {
     match parse_container_line(line, now()).payload {
         Payload::Text(text) => text,
-        Payload::Json(fields) => panic!("{fields:?}"),
+        Payload::Json(fields) | Payload::Proto(fields) => panic!("{fields:?}"),
     }
 }
 

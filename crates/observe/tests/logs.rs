@@ -49,7 +49,7 @@ fn query(filter: &str, order: Order, page_size: usize) -> Query {
 fn texts(page: &Page) -> Vec<String> {
     let text = |entry: &LogEntry| match &entry.payload {
         Payload::Text(text) => text.clone(),
-        Payload::Json(fields) => format!("{fields:?}"),
+        Payload::Json(fields) | Payload::Proto(fields) => format!("{fields:?}"),
     };
     page.entries.iter().map(text).collect()
 }

@@ -158,10 +158,9 @@ impl EventarcApi for Face {
         let sent = asked(request)?;
         let found = async {
             let name = rpc::located(&self.api, "name", &sent.name).await?;
-            match name.split_once("/providers/") {
-                Some((parent, provider::ID)) => Ok(provider::show(parent)),
-                _ => Err(Status::not_found("Provider", &sent.name)),
-            }
+            name.split_once("/providers/")
+                .and_then(|(parent, id)| provider::show(parent, id))
+                .ok_or_else(|| Status::not_found("Provider", &sent.name))
         };
         answer(found.await)
     }
@@ -177,7 +176,7 @@ impl EventarcApi for Face {
             }
             let parent = rpc::located(&self.api, "parent", &sent.parent).await?;
             Ok(wire::ListProvidersResponse {
-                providers: vec![provider::show(&parent)],
+                providers: provider::all(&parent),
                 ..wire::ListProvidersResponse::default()
             })
         };

@@ -125,6 +125,7 @@ pub(super) fn read_push(sent: wire::PushConfig) -> Option<Push> {
             _ => None,
         },
         event_source: None,
+        events: false,
     })
 }
 

@@ -16,7 +16,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use lauf_api::{ApiConfig, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router};
+use lauf_api::{
+    ApiConfig, AuditEntry, Deps, Live, LiveCounts, LogPage, LogQuery, LogStream, Logs, router,
+};
 use lauf_events::eventarc::Eventarc;
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
 use lauf_events::pubsub::PubSub;
@@ -74,6 +76,10 @@ struct OneEntry;
 
 #[async_trait]
 impl Logs for OneEntry {
+    fn audit(&self, entry: AuditEntry) -> Value {
+        Value::Object(entry.proto)
+    }
+
     async fn list(&self, query: LogQuery) -> Result<LogPage, lauf_model::Status> {
         Ok(LogPage {
             entries: vec![serde_json::json!({

@@ -9,6 +9,7 @@ use lauf_model::{Clock, Code, Status};
 use lauf_store::{Condition, ReadError, Resource as _, Store, Txn, WriteError};
 use tokio::sync::Mutex;
 
+use super::audit::{AUDIT_LOG_WRITTEN, AuditEvent};
 use super::trigger::{Spec, State, Trigger, TriggerName};
 use crate::pubsub::{
     DEFAULT_RETENTION, Oidc, Page, PubSub, Push, Retry, Subscription, SubscriptionName, Topic,
@@ -191,6 +192,26 @@ impl Eventarc {
         Ok(())
     }
 
+    /// Sends an entry of the audit log to whoever has a trigger for it. Durable when it returns; what
+    /// cannot be sent is said in the log, since what it tells of has been done.
+    pub async fn audited(&self, event: &AuditEvent) {
+        let wanted: Vec<TopicName> = {
+            let triggers = self
+                .0
+                .triggers
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            let wanted = triggers.values().filter(|trigger| event.is_for(trigger));
+            wanted.map(|trigger| trigger.topic.clone()).collect()
+        };
+        for topic in wanted {
+            let sent = self.0.deps.pubsub.publish(&topic, vec![event.message()]);
+            if let Err(status) = sent.await {
+                tracing::error!(%topic, %status, "an event of the audit log could not be sent");
+            }
+        }
+    }
+
     /// The trigger of that name.
     ///
     /// # Errors
@@ -283,6 +304,7 @@ fn topic(trigger: &Trigger) -> Topic {
 
 fn subscription(trigger: &Trigger) -> Subscription {
     let spec = &trigger.spec;
+    let audit = spec.kind() == Some(AUDIT_LOG_WRITTEN);
     Subscription {
         name: trigger.subscription.clone(),
         uid: String::new(),
@@ -298,7 +320,8 @@ fn subscription(trigger: &Trigger) -> Subscription {
                 audience: spec.service_url.clone(),
             }),
             unwrapped: None,
-            event_source: Some(format!("//pubsub.googleapis.com/{}", trigger.topic)),
+            event_source: (!audit).then(|| format!("//pubsub.googleapis.com/{}", trigger.topic)),
+            events: audit,
         }),
         ack_deadline: ACK_DEADLINE,
         retain_acked: false,

@@ -8,6 +8,8 @@ use lauf_model::{Status, Violation};
 use lauf_store::{Key, Kind, Resource};
 use serde::{Deserialize, Serialize};
 
+use super::audit::{AUDIT_LOG_WRITTEN, MATCH_PATH};
+use super::pattern;
 use crate::pubsub::{MESSAGE_PUBLISHED, SubscriptionName, TopicName};
 
 /// The name of a trigger: `projects/PROJECT/locations/LOCATION/triggers/ID`.
@@ -148,33 +150,35 @@ impl Spec {
     pub(crate) fn check(&self) -> Result<(), Status> {
         let mut wrong = Vec::new();
         let mut add = |field: &str, text: String| wrong.push(Violation::new(field, text));
-        match self.filters.iter().find(|f| f.attribute == "type") {
+        match self.kind() {
             None => add(
                 "trigger.event_filters",
                 format!(
-                    "There is no filter of the attribute 'type'; add type={MESSAGE_PUBLISHED}."
+                    "There is no filter of the attribute 'type'; add type={MESSAGE_PUBLISHED} or \
+                     type={AUDIT_LOG_WRITTEN}."
                 ),
             ),
-            Some(kind) if kind.value != MESSAGE_PUBLISHED => add(
+            Some(MESSAGE_PUBLISHED) => {
+                for filter in &self.filters {
+                    if filter.attribute != "type" || !filter.operator.is_empty() {
+                        add(
+                            "trigger.event_filters",
+                            format!(
+                                "'{}{}={}' is no filter of {MESSAGE_PUBLISHED}, which has only the type.",
+                                filter.attribute, filter.operator, filter.value
+                            ),
+                        );
+                    }
+                }
+            }
+            Some(AUDIT_LOG_WRITTEN) => self.check_audit(&mut add),
+            Some(kind) => add(
                 "trigger.event_filters",
                 format!(
-                    "Events of the type '{}' are not there in this version of Lauf; \
-                     {MESSAGE_PUBLISHED} is.",
-                    kind.value
+                    "Events of the type '{kind}' are not there in this version of Lauf; \
+                     {MESSAGE_PUBLISHED} and {AUDIT_LOG_WRITTEN} are."
                 ),
             ),
-            Some(_) => {}
-        }
-        for filter in &self.filters {
-            if filter.attribute != "type" || !filter.operator.is_empty() {
-                add(
-                    "trigger.event_filters",
-                    format!(
-                        "'{}{}={}' is no filter of {MESSAGE_PUBLISHED}, which has only the type.",
-                        filter.attribute, filter.operator, filter.value
-                    ),
-                );
-            }
         }
         let path = &self.destination.path;
         if !path.is_empty() && (!path.starts_with('/') || path.parse::<http::Uri>().is_err()) {
@@ -195,6 +199,69 @@ impl Spec {
             Ok(())
         } else {
             Err(Status::invalid(wrong))
+        }
+    }
+
+    /// The type of its events, if it says one.
+    pub(super) fn kind(&self) -> Option<&str> {
+        let kind = self.filters.iter().find(|f| f.attribute == "type");
+        kind.map(|filter| &*filter.value)
+    }
+
+    /// What is wrong with filters of audit log entries.
+    fn check_audit(&self, add: &mut impl FnMut(&str, String)) {
+        const FIELD: &str = "trigger.event_filters";
+        for needed in ["serviceName", "methodName"] {
+            if !self.filters.iter().any(|f| f.attribute == needed) {
+                add(
+                    FIELD,
+                    format!("{AUDIT_LOG_WRITTEN} needs a filter of '{needed}'; add one."),
+                );
+            }
+        }
+        for (at, filter) in self.filters.iter().enumerate() {
+            let Filter {
+                attribute,
+                value,
+                operator,
+            } = filter;
+            if self.filters[..at].iter().any(|f| f.attribute == *attribute) {
+                add(
+                    FIELD,
+                    format!("There are two filters of '{attribute}'; leave one."),
+                );
+            }
+            match (&**attribute, &**operator) {
+                ("type" | "serviceName" | "methodName" | "resourceName", "") => {}
+                ("resourceName", MATCH_PATH) => {
+                    if let Some(problem) = pattern::problem(value) {
+                        add(FIELD, format!("'{value}' is no path pattern: {problem}."));
+                    }
+                }
+                ("type" | "serviceName" | "methodName", _) => add(
+                    FIELD,
+                    format!(
+                        "'{attribute}' cannot be compared by '{operator}'; leave the operator out."
+                    ),
+                ),
+                ("resourceName", _) => add(
+                    FIELD,
+                    format!("'{operator}' is no operator; leave it out or make it {MATCH_PATH}."),
+                ),
+                _ => add(
+                    FIELD,
+                    format!(
+                        "'{attribute}' is no attribute of {AUDIT_LOG_WRITTEN}; type, serviceName, \
+                         methodName and resourceName are."
+                    ),
+                ),
+            }
+        }
+        if self.topic.is_some() {
+            add(
+                "trigger.transport.pubsub.topic",
+                format!("{AUDIT_LOG_WRITTEN} has a topic of its own; leave this field out."),
+            );
         }
     }
 }

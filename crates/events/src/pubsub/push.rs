@@ -195,6 +195,16 @@ fn request(name: &SubscriptionName, push: &Push, one: &Delivered) -> Option<Requ
         }
     }
     let body = match push.unwrapped {
+        _ if push.events => {
+            for (key, value) in &one.message.message.attributes {
+                if let (Ok(key), Ok(value)) =
+                    (HeaderName::try_from(key), HeaderValue::try_from(value))
+                {
+                    request = request.header(key, value);
+                }
+            }
+            one.message.message.data.clone()
+        }
         None => {
             request = request.header(header::CONTENT_TYPE, "application/json");
             Bytes::from(wrapped(name, one).to_string())
@@ -293,6 +303,7 @@ mod tests {
             oidc: None,
             unwrapped: None,
             event_source: None,
+            events: false,
         };
         let one = Delivered {
             ack_id: "a".to_owned(),
@@ -324,6 +335,21 @@ mod tests {
         assert_eq!((header("ce-id"), header("ce-specversion")), ("7", "1.0"));
         assert_eq!(header("ce-time"), "1970-01-01T00:00:00Z");
         assert_eq!(header("content-type"), "application/json");
+    }
+
+    #[test]
+    fn a_message_that_is_an_event_is_sent_as_one() {
+        let (name, mut push, mut one) = some();
+        push.events = true;
+        one.message.message.attributes = BTreeMap::from([
+            ("ce-type".to_owned(), "shop.order".to_owned()),
+            ("content-type".to_owned(), "application/json".to_owned()),
+            ("not a header".to_owned(), "x".to_owned()),
+        ]);
+        let request = request(&name, &push, &one).unwrap();
+        assert_eq!(request.headers()["ce-type"], "shop.order");
+        assert_eq!(request.headers()["content-type"], "application/json");
+        assert_eq!(&request.body()[..], b"hi");
     }
 
     #[test]

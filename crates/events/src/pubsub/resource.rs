@@ -119,6 +119,10 @@ pub struct Push {
     /// setting of Pub/Sub's own: Eventarc's subscriptions have it.
     #[serde(default)]
     pub event_source: Option<String>,
+    /// Whether each message is an event already, in the Pub/Sub binding of CloudEvents, and is sent in
+    /// their binary mode. Eventarc's subscriptions have it, too.
+    #[serde(default)]
+    pub events: bool,
 }
 
 /// The identity that requests are sent with.

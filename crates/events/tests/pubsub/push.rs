@@ -17,6 +17,7 @@ fn push(endpoint: &str) -> Push {
         oidc: None,
         unwrapped: None,
         event_source: None,
+        events: false,
     }
 }
 

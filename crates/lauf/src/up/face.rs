@@ -19,7 +19,7 @@ pub(crate) struct Faces {
 }
 
 impl Face for Faces {
-    fn serve(&self, request: Request<Body>, info: ConnInfo) -> FaceFuture {
+    fn serve(&self, mut request: Request<Body>, info: ConnInfo) -> FaceFuture {
         if from_another_site(&request, &info.host) {
             return Box::pin(async { refused() });
         }
@@ -27,6 +27,9 @@ impl Face for Faces {
             let answer = Json(document).into_response();
             return Box::pin(async move { answer });
         }
+        request
+            .extensions_mut()
+            .insert(lauf_api::Client(info.peer.ip()));
         let registry = is_registry(&info.host, request.uri().path());
         let router = if registry {
             self.registry.clone()

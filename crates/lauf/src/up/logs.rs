@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
-use lauf_api::{LogPage, LogQuery, LogStream, Logs};
+use lauf_api::{AuditEntry, LogPage, LogQuery, LogStream, Logs};
 use lauf_engine::{Exit, ExitReason, InstanceLog, InstanceSpec, LocalEngine, Owner};
 use lauf_gateway::{FleetEvent, FleetEvents};
 use lauf_model::{Clock, Code, RevisionKey, Status, WorkerPoolRevisionKey};
@@ -455,6 +455,28 @@ fn failed(error: &LogError) -> Status {
 
 #[async_trait]
 impl Logs for StoredLogs {
+    fn audit(&self, entry: AuditEntry) -> serde_json::Value {
+        let log = format!(
+            "projects/{}/logs/cloudaudit.googleapis.com%2Factivity",
+            entry.project
+        );
+        let resource = Resource {
+            kind: "audited_resource".to_owned(),
+            labels: entry.labels,
+        };
+        let payload = Payload::Proto(entry.proto);
+        let mut written = LogEntry::new(log, resource, entry.time, payload);
+        written.insert_id = entry.insert_id;
+        written.severity = if entry.failed {
+            Severity::Error
+        } else {
+            Severity::Notice
+        };
+        let shown = written.to_json();
+        self.0.sink().push(written);
+        shown
+    }
+
     async fn list(&self, query: LogQuery) -> Result<LogPage, Status> {
         let page = self
             .0

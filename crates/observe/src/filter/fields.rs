@@ -80,12 +80,13 @@ pub(super) fn any<'a>(
             let Payload::Json(fields) = &entry.payload else {
                 return false;
             };
-            return match rest.split_first() {
-                None => test(Value::Object) || fields.values().any(|field| leaves(field, test)),
-                Some((name, rest)) => fields
-                    .get(name)
-                    .is_some_and(|field| json(field, rest, test)),
+            return object(fields, rest, test);
+        }
+        "protoPayload" => {
+            let Payload::Proto(fields) = &entry.payload else {
+                return false;
             };
+            return object(fields, rest, test);
         }
         "labels" => return labels(&entry.labels, rest, test),
         "resource" => return resource(&entry.resource, rest, test),
@@ -124,12 +125,27 @@ pub(super) fn any<'a>(
     found.is_some_and(test)
 }
 
+/// Calls `test` with what is at a path within a payload.
+fn object<'a>(
+    fields: &'a serde_json::Map<String, Json>,
+    path: &[String],
+    test: &mut dyn FnMut(Value<'a>) -> bool,
+) -> bool {
+    match path.split_first() {
+        None => test(Value::Object) || fields.values().any(|field| leaves(field, test)),
+        Some((name, rest)) => fields
+            .get(name)
+            .is_some_and(|field| json(field, rest, test)),
+    }
+}
+
 /// Calls `test` with every value of the entry.
 pub(super) fn everywhere<'a>(entry: &'a LogEntry, test: &mut dyn FnMut(Value<'a>) -> bool) -> bool {
     // The payload first: that is where it mostly is.
-    const ORDER: [&str; 14] = [
+    const ORDER: [&str; 15] = [
         "textPayload",
         "jsonPayload",
+        "protoPayload",
         "httpRequest",
         "resource",
         "labels",

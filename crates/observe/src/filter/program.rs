@@ -124,7 +124,7 @@ fn field(path: &Path) -> Result<Vec<String>, At> {
             return Err(At {
                 at: path.at,
                 message: format!(
-                    "there is no field {}; fields start with one of textPayload, jsonPayload, \
+                    "there is no field {}; fields start with one of textPayload, jsonPayload, protoPayload, \
                      severity, timestamp, resource, labels, logName, httpRequest, insertId, trace, \
                      spanId, operation, sourceLocation. Put text to search for in double quotes",
                     parts[0]
