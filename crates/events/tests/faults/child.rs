@@ -285,6 +285,7 @@ impl House {
             oidc: None,
             unwrapped: None,
             event_source: None,
+            events: false,
         };
         Subscription {
             name: subscription_name(id),
