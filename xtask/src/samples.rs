@@ -9,6 +9,7 @@ use crate::client::{self, Target};
 use crate::images::recipes;
 use crate::images::rootfs::Rootfs;
 use crate::images::spec::ImageSpec;
+use crate::tools;
 
 /// A sample application in `samples/`.
 pub(crate) struct Sample {
@@ -22,6 +23,8 @@ pub(crate) struct Sample {
     pub(crate) build: fn(&mut Rootfs) -> Result<ImageSpec>,
     /// The programs whose versions decide whether a cached build is still good: each with the argument that prints its version.
     pub(crate) tools: &'static [(&'static str, &'static str)],
+    /// Whether it does asynchronous work: the demo then shows it at work instead of calling it.
+    pub(crate) work: bool,
     kind: Kind,
 }
 
@@ -36,6 +39,11 @@ enum Kind {
     Grpc,
     /// A handshake, a message said, and the message heard.
     Chat,
+    /// It is no server: run with these arguments it ends well and says this.
+    Once {
+        args: &'static [&'static str],
+        says: &'static str,
+    },
 }
 
 /// What a sample answered.
@@ -54,6 +62,7 @@ pub(crate) const ALL: &[Sample] = &[
         http2: false,
         build: recipes::hello,
         tools: &[("rustc", "-vV")],
+        work: false,
         kind: Kind::Http {
             path: "/",
             contains: "Hello ",
@@ -65,6 +74,7 @@ pub(crate) const ALL: &[Sample] = &[
         http2: false,
         build: recipes::node,
         tools: &[("node", "--version")],
+        work: false,
         kind: Kind::Http {
             path: "/api/tasks",
             contains: "[]",
@@ -76,6 +86,7 @@ pub(crate) const ALL: &[Sample] = &[
         http2: false,
         build: recipes::flask,
         tools: &[("/usr/bin/python3", "--version")],
+        work: false,
         kind: Kind::Http {
             path: "/",
             contains: "Guestbook",
@@ -87,6 +98,7 @@ pub(crate) const ALL: &[Sample] = &[
         http2: false,
         build: recipes::java,
         tools: &[("java", "-version")],
+        work: false,
         kind: Kind::Http {
             path: "/api/links",
             contains: "[]",
@@ -98,6 +110,7 @@ pub(crate) const ALL: &[Sample] = &[
         http2: true,
         build: recipes::grpc,
         tools: &[("/usr/bin/python3", "--version")],
+        work: false,
         kind: Kind::Grpc,
     },
     Sample {
@@ -106,7 +119,56 @@ pub(crate) const ALL: &[Sample] = &[
         http2: false,
         build: recipes::chat,
         tools: &[("node", "--version")],
+        work: false,
         kind: Kind::Chat,
+    },
+    Sample {
+        name: "transcode",
+        what: "parallel job, ffmpeg",
+        http2: false,
+        build: recipes::transcode,
+        tools: &[("/usr/bin/python3", "--version"), ("ffmpeg", "-version")],
+        work: true,
+        kind: Kind::Once {
+            args: &["--dry-run"],
+            says: "part 0 of 6: 100 frames",
+        },
+    },
+    Sample {
+        name: "etl",
+        what: "nightly job, PostgreSQL",
+        http2: false,
+        build: recipes::etl,
+        tools: &[("/usr/bin/python3", "--version")],
+        work: true,
+        kind: Kind::Once {
+            args: &["--dry-run"],
+            says: "would load 5000 orders",
+        },
+    },
+    Sample {
+        name: "puller",
+        what: "worker pool, streaming pull",
+        http2: false,
+        build: recipes::puller,
+        tools: &[("/usr/bin/python3", "--version")],
+        work: true,
+        kind: Kind::Once {
+            args: &["--dry-run"],
+            says: "counted 2 fish",
+        },
+    },
+    Sample {
+        name: "thumbnails",
+        what: "push service, Pillow",
+        http2: false,
+        build: recipes::thumbnails,
+        tools: &[("/usr/bin/python3", "--version")],
+        work: true,
+        kind: Kind::Http {
+            path: "/",
+            contains: "Thumbnails",
+        },
     },
 ];
 
@@ -128,6 +190,22 @@ pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Sample>> {
 }
 
 impl Sample {
+    /// A program that its image is made of and that is not there, if there is one.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        self.tools
+            .iter()
+            .map(|(program, _)| *program)
+            .find(|program| tools::which(program).is_none())
+    }
+
+    /// The arguments with which it ends by itself, and what it says then; `None` for a server.
+    pub(crate) fn once(&self) -> Option<(&'static [&'static str], &'static str)> {
+        match self.kind {
+            Kind::Once { args, says } => Some((args, says)),
+            _ => None,
+        }
+    }
+
     /// Speaks to the sample as its users would.
     ///
     /// # Errors
@@ -154,6 +232,7 @@ impl Sample {
             }
             Kind::Grpc => client::grpc::tour(target).await,
             Kind::Chat => client::ws::tour(target).await,
+            Kind::Once { .. } => anyhow::bail!("{} is no server and cannot be called", self.name),
         }
     }
 
@@ -171,6 +250,7 @@ impl Sample {
             Kind::Chat => client::http::get(&target, "/rooms")
                 .await
                 .is_ok_and(|reply| reply.status == 200),
+            Kind::Once { .. } => false,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod grpc;
 pub(crate) mod http;
+pub(crate) mod rest;
 pub(crate) mod ws;
 
 use std::future::Future;

@@ -37,6 +37,11 @@ pub(crate) async fn until_all_idle(platform: &Platform) -> Result<Duration> {
     watch_fall(platform, None, "").await
 }
 
+/// Waits until one service has no instance.
+pub(crate) async fn until_idle(platform: &Platform, service: &str) -> Result<Duration> {
+    watch_fall(platform, Some(service), "").await
+}
+
 /// Puts load on hello and watches its instances until they have gone again.
 pub(crate) async fn rise_and_fall(platform: &Platform) -> Result<Scaling> {
     let target = Target::of_url(&platform.service("hello").await?.url, platform.addr);

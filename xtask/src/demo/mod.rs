@@ -2,7 +2,7 @@
 //!
 //! The story, in order: [`plan`] says what will happen, [`platform`] starts Lauf in a temporary folder, [`deploy`] brings the samples up
 //! with the tools a user would take, each is called from zero, [`load`] makes instances rise while [`live`] shows them, [`split`] divides
-//! the traffic, and [`table`] tells what was measured. Whatever happens, everything is taken down again unless `--keep` is given.
+//! the traffic, [`work`] shows jobs, workers and messages, and [`table`] tells what was measured. Whatever happens, everything is taken down again unless `--keep` is given.
 
 mod deploy;
 mod live;
@@ -11,6 +11,7 @@ mod plan;
 mod platform;
 mod split;
 mod table;
+mod work;
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::setup::{self, Purpose};
 use crate::{client::Target, clock, images, tools, ui};
 use deploy::Deployer;
 use platform::Platform;
-use table::{Report, Row};
+use table::{Report, Row, WorkRow};
 
 /// Instances stop after this much idleness in the demo; the product's default is 15 minutes.
 const IDLE: Duration = Duration::from_secs(5);
@@ -46,6 +47,7 @@ pub(crate) struct Args {
 /// Shows everything; true when every sample answered rightly and the scaling and the split were seen.
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let mut wanted = samples::chosen(&args.only)?;
+    let starting = clock::now();
     if !wanted.iter().any(|sample| sample.name == "hello") {
         wanted.insert(0, &samples::ALL[0]);
     }
@@ -61,6 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     ui::step(&format!("built in {}", ui::time(start.elapsed())));
 
     ui::heading("building the root directories of the images");
+    // What could not be installed is told by the setup; a service that lacks something is an error all the same.
+    let (wanted, skipped): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .partition(|sample| !sample.work || work::lacks(sample).is_none());
     let built = images::build_all(&wanted, None)?;
 
     tokio::runtime::Builder::new_multi_thread()
@@ -70,6 +76,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             ui::heading("starting lauf");
             let platform = Platform::start(IDLE).await?;
             let mut report = Report::new(platform.ready_in);
+            for sample in skipped {
+                let lack = work::lacks(sample).unwrap_or_default();
+                ui::warn(&format!("SKIPPED {}: {lack}", sample.name));
+                report.work.push(WorkRow::skipped(sample, lack));
+            }
             let story = async {
                 let told = tell(args, &platform, &built, &mut report).await;
                 if let Err(error) = &told {
@@ -84,6 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
                 report.problem("interrupted".to_owned());
             }
             let good = report.print();
+            ui::step(&format!("all of it took {}", ui::time(starting.elapsed())));
             if !good {
                 platform.show_log();
             }
@@ -109,7 +121,7 @@ async fn tell(
         deployer.name()
     ));
     let mut up: Vec<&'static Sample> = Vec::new();
-    for image in built {
+    for image in built.iter().filter(|image| !image.sample.work) {
         let sample = image.sample;
         let mut row = Row::new(sample, tools::tree_size(&image.rootfs));
         match bring_up(platform, &deployer, image, &mut row).await {
@@ -157,6 +169,30 @@ async fn tell(
 
     ui::heading("splitting the traffic of hello between two revisions");
     report.split = Some(split::show(platform, &deployer).await?);
+
+    if built.iter().any(|image| image.sample.work) {
+        ui::heading("asynchronous work: jobs, a worker pool, messages");
+    }
+    for image in built.iter().filter(|image| image.sample.work) {
+        let start = clock::now();
+        let mut row = WorkRow::new(image.sample, tools::tree_size(&image.rootfs));
+        let shown = async {
+            pack(platform, image).await?;
+            work::show(platform, image.sample).await
+        };
+        match shown.await {
+            Ok(seen) => {
+                ui::step(&format!("{:10} {seen}", image.sample.name));
+                row.seen = seen;
+            }
+            Err(error) => {
+                ui::warn(&format!("{}: {error:#}", image.sample.name));
+                row.failed = Some(format!("{error:#}"));
+            }
+        }
+        row.took = Some(start.elapsed());
+        report.work.push(row);
+    }
     Ok(())
 }
 
@@ -167,8 +203,18 @@ async fn bring_up(
     image: &images::Built,
     row: &mut Row,
 ) -> Result<()> {
-    let name = image.sample.name;
     let start = clock::now();
+    pack(platform, image).await?;
+    row.pack = Some(start.elapsed());
+    let start = clock::now();
+    deployer.deploy(platform, image.sample).await?;
+    row.deploy = Some(start.elapsed());
+    Ok(())
+}
+
+/// Puts a root directory into the registry as an image of the sample's name.
+async fn pack(platform: &Platform, image: &images::Built) -> Result<()> {
+    let name = image.sample.name;
     let rootfs = image.rootfs.to_string_lossy().into_owned();
     let mut pack = vec![
         "image".to_owned(),
@@ -179,10 +225,6 @@ async fn bring_up(
     ];
     pack.extend(image.spec.pack_args()?);
     platform.lauf(&pack).await?;
-    row.pack = Some(start.elapsed());
-    let start = clock::now();
-    deployer.deploy(platform, image.sample).await?;
-    row.deploy = Some(start.elapsed());
     Ok(())
 }
 

@@ -23,8 +23,9 @@ pub(crate) fn say(samples: &[&Sample], keep: bool) {
         "2. build lauf and the samples' images, in target/",
         "3. start lauf in a temporary folder, on a free port of this machine only",
         &format!("4. deploy {}", what.join(", ")),
-        "5. call each from zero, put load on one, split its traffic between two revisions",
-        &format!("6. show what was measured, and {end}"),
+        "5. call each service from zero, put load on one, split its traffic between two revisions",
+        "6. set the jobs, the worker pool and the push service to work, with a PostgreSQL of their own, and check every result",
+        &format!("7. show what was measured, and {end}"),
     ] {
         ui::step(line);
     }

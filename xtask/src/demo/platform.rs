@@ -19,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Platform {
     /// Its one port.
     pub(crate) addr: SocketAddr,
+    /// Where Pub/Sub is served without credentials, on loopback and to instances.
+    pub(crate) pubsub: SocketAddr,
+    /// A free port of this machine that instances may reach: the database's.
+    pub(crate) database: SocketAddr,
     /// From the start of the process to the first answer of its API.
     pub(crate) ready_in: Duration,
     binary: PathBuf,
@@ -39,10 +43,7 @@ impl Platform {
     pub(crate) async fn start(idle: Duration) -> Result<Self> {
         let binary = tools::target_dir().join("release/lauf");
         let folder = tempfile::Builder::new().prefix("lauf-demo-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-            .local_addr()?
-            .port();
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let [addr, pubsub, database] = free_addresses()?;
         let log = fs::File::create(folder.path().join("lauf.log"))?;
         let mut command = Command::from(tools::as_root(&binary).context("no way to root")?);
         command
@@ -54,6 +55,10 @@ impl Platform {
                 &addr.to_string(),
                 "--idle-timeout",
                 &format!("{}s", idle.as_secs()),
+                "--pubsub-emulator",
+                &pubsub.to_string(),
+                "--egress-host-ports",
+                &format!("{},{}", pubsub.port(), database.port()),
             ])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -66,6 +71,8 @@ impl Platform {
             .with_context(|| format!("starting {}", binary.display()))?;
         let mut platform = Self {
             addr,
+            pubsub,
+            database,
             ready_in: Duration::ZERO,
             binary,
             folder,
@@ -189,6 +196,19 @@ impl Platform {
             data.display()
         ));
     }
+}
+
+/// Addresses on loopback whose ports nobody has, all different.
+fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+    // All are taken at once, so that none is given twice.
+    let mut listeners = Vec::new();
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address)?;
+        *address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(addresses)
 }
 
 /// Runs a command to its end; its standard output, or an error with what it said.

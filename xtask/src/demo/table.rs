@@ -10,6 +10,7 @@ use crate::ui;
 /// All that the demo found.
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
+    pub(crate) work: Vec<WorkRow>,
     pub(crate) scaling: Option<Scaling>,
     pub(crate) split: Option<Answers>,
     ready_in: Duration,
@@ -50,11 +51,53 @@ impl Row {
     }
 }
 
+/// What was seen of a sample of asynchronous work.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkRow {
+    name: &'static str,
+    what: &'static str,
+    size: u64,
+    /// From packing its image to the last of its results checked.
+    pub(crate) took: Option<Duration>,
+    pub(crate) seen: String,
+    pub(crate) failed: Option<String>,
+    skipped: bool,
+}
+
+impl WorkRow {
+    /// A sample of which nothing is known yet but the size of its root directory.
+    pub(crate) fn new(sample: &Sample, size: u64) -> Self {
+        Self {
+            name: sample.name,
+            what: sample.what,
+            size,
+            took: None,
+            seen: String::new(),
+            failed: None,
+            skipped: false,
+        }
+    }
+
+    /// A sample that cannot be shown here, and why.
+    pub(crate) fn skipped(sample: &Sample, why: String) -> Self {
+        Self {
+            seen: format!("SKIPPED: {why}"),
+            skipped: true,
+            ..Self::new(sample, 0)
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        self.skipped || (self.failed.is_none() && self.took.is_some() && !self.seen.is_empty())
+    }
+}
+
 impl Report {
     /// An empty report.
     pub(crate) fn new(ready_in: Duration) -> Self {
         Self {
             rows: Vec::new(),
+            work: Vec::new(),
             scaling: None,
             split: None,
             ready_in,
@@ -89,6 +132,14 @@ impl Report {
                 ui::error(&format!("{}: {reason}", row.name));
             }
         }
+        for row in &self.work {
+            if let Some(reason) = &row.failed {
+                ui::error(&format!("{}: {reason}", row.name));
+            }
+            if row.skipped {
+                ui::warn(&format!("{} {}", row.name, row.seen));
+            }
+        }
         for problem in &self.problems {
             ui::error(problem);
         }
@@ -101,7 +152,12 @@ impl Report {
                 .rows
                 .iter()
                 .all(|row| row.failed.is_none() && row.cold.is_some());
-        served && self.problems.is_empty() && self.scaling.is_some() && self.split.is_some()
+        let worked = self.work.iter().all(WorkRow::is_good);
+        served
+            && worked
+            && self.problems.is_empty()
+            && self.scaling.is_some()
+            && self.split.is_some()
     }
 
     fn text(&self) -> String {
@@ -135,6 +191,7 @@ impl Report {
             "answered",
         ];
         let mut out = ui::table(&header, &rows);
+        out.push_str(&self.work_text());
 
         let mut facts = vec![vec!["lauf ready".to_owned(), ui::time(self.ready_in)]];
         let mut fact = |name: &str, value: String| facts.push(vec![name.to_owned(), value]);
@@ -185,6 +242,34 @@ impl Report {
         out.push_str(&ui::table(&["the whole", ""], &facts));
         out
     }
+
+    /// The table of asynchronous work; empty when none was shown.
+    fn work_text(&self) -> String {
+        if self.work.is_empty() {
+            return String::new();
+        }
+        let rows: Vec<Vec<String>> = self
+            .work
+            .iter()
+            .map(|row| {
+                let seen = if row.failed.is_some() {
+                    "FAILED"
+                } else {
+                    &row.seen
+                };
+                let took = row.took.map_or_else(|| "-".to_owned(), ui::time);
+                vec![
+                    row.name.to_owned(),
+                    row.what.to_owned(),
+                    ui::size(row.size),
+                    took,
+                    seen.to_owned(),
+                ]
+            })
+            .collect();
+        let header = ["at work", "what", "image", "took", "seen and checked"];
+        format!("\n{}", ui::table(&header, &rows))
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +306,17 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("20000 (2000/s)"), "{text}");
+        let work = samples::ALL.iter().find(|sample| sample.work).unwrap();
+        report
+            .work
+            .push(WorkRow::skipped(work, "no ffmpeg".to_owned()));
+        assert!(report.is_good() && report.text().contains("SKIPPED: no ffmpeg"));
+        report.work.push(WorkRow::new(work, 0));
+        assert!(
+            !report.is_good(),
+            "work that was not seen to end is no success"
+        );
+        report.work.pop();
         report.row(&samples::ALL[1]).failed = Some("no answer".to_owned());
         assert!(!report.is_good());
     }

@@ -73,12 +73,15 @@ pub(crate) fn check_all(built: &[Built]) -> Result<Checked> {
 
 /// Starts one, waits for its first answer, calls it properly, and asks it to stop.
 fn check(image: &Built, runtime: &tokio::runtime::Runtime) -> Result<(Duration, String)> {
+    if let Some((args, says)) = image.sample.once() {
+        return runtime.block_on(run_once(image, args, says));
+    }
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port();
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let start = clock::now();
-    let mut container = Container::start(image, port)?;
+    let mut container = Container::start(image, port, &[])?;
     runtime.block_on(async {
         while !image.sample.ping(addr).await {
             if let Some(status) = container.child.try_wait()? {
@@ -109,13 +112,38 @@ fn check(image: &Built, runtime: &tokio::runtime::Runtime) -> Result<(Duration, 
     })
 }
 
+/// Runs one that is no server to its end.
+async fn run_once(image: &Built, args: &[&str], says: &str) -> Result<(Duration, String)> {
+    let start = clock::now();
+    let mut container = Container::start(image, 0, args)?;
+    let status = loop {
+        if let Some(status) = container.child.try_wait()? {
+            break status;
+        }
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "it has not ended after {} s: {}",
+            PATIENCE.as_secs(),
+            container.said()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let said = container.said();
+    ensure!(status.success(), "it ended with {status}: {said}");
+    let line = said
+        .lines()
+        .find(|line| line.contains(says))
+        .with_context(|| format!("it did not say {says:?}: {said}"))?;
+    Ok((start.elapsed(), line.to_owned()))
+}
+
 struct Container {
     child: Child,
     log: tempfile::NamedTempFile,
 }
 
 impl Container {
-    fn start(image: &Built, port: u16) -> Result<Self> {
+    fn start(image: &Built, port: u16, args: &[&str]) -> Result<Self> {
         let log = tempfile::NamedTempFile::new()?;
         let (user, group) = image
             .spec
@@ -143,6 +171,7 @@ impl Container {
             .arg(&image.rootfs)
             .arg(&image.spec.workdir)
             .args(&image.spec.entrypoint)
+            .args(args)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(&image.spec.env)

@@ -3,6 +3,7 @@
 //! Each sample becomes `target/lauf-samples/NAME/{rootfs/, image.json}`, from the packages of Debian, npm and PyPI through their ordinary
 //! clients and without a container tool. A build is reused while the sample's files, the recipes and the tools' versions are the same.
 
+mod background;
 mod check;
 mod java;
 mod python;
@@ -31,6 +32,7 @@ const RECIPES: &[&str] = &[
     include_str!("spec.rs"),
     include_str!("java.rs"),
     include_str!("python.rs"),
+    include_str!("background.rs"),
 ];
 
 /// Arguments of `cargo xtask images`.

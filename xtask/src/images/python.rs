@@ -11,7 +11,7 @@ use super::spec::ImageSpec;
 use crate::tools;
 
 /// Debian's own, whatever else is on `PATH`: its standard library is where we expect it.
-const PYTHON: &str = "/usr/bin/python3";
+pub(super) const PYTHON: &str = "/usr/bin/python3";
 const SITE: &str = "/app/site";
 
 /// Parts of the standard library that a server has no use for.
@@ -63,7 +63,7 @@ pub(crate) fn grpc(root: &mut Rootfs) -> Result<ImageSpec> {
     ))
 }
 
-fn environment() -> [(&'static str, &'static str); 4] {
+pub(super) fn environment() -> [(&'static str, &'static str); 4] {
     // Output line by line, and no attempt to write what is compiled already into a folder that user 1000 cannot write.
     [
         PATH,
@@ -74,7 +74,7 @@ fn environment() -> [(&'static str, &'static str); 4] {
 }
 
 /// The interpreter, its standard library and what its extension modules load. Returns the interpreter's path in the image.
-fn interpreter(root: &Rootfs) -> Result<String> {
+pub(super) fn interpreter(root: &Rootfs) -> Result<String> {
     root.base()?;
     let python = Path::new(PYTHON)
         .canonicalize()
@@ -100,7 +100,7 @@ fn interpreter(root: &Rootfs) -> Result<String> {
 }
 
 /// The packages of `requirements.txt` into the image's own folder.
-fn install(root: &Rootfs) -> Result<()> {
+pub(super) fn install(root: &Rootfs) -> Result<()> {
     pip(&root.at(SITE), &root.source().join("requirements.txt"))?;
     root.add_libraries(&shared_objects(&root.at(SITE))?)
 }
@@ -145,7 +145,7 @@ fn generate(root: &Rootfs) -> Result<()> {
 
 /// Compiles every module. Without this each cold start compiles anew, which doubles its time; `unchecked-hash` keeps the result good
 /// whatever times the packing gives to files, and saves a look at each source.
-fn compile(root: &Rootfs) -> Result<()> {
+pub(super) fn compile(root: &Rootfs) -> Result<()> {
     for (folder, inside) in [("/usr/lib", "/usr/lib"), ("/app", "/app")] {
         tools::quiet(
             Command::new(PYTHON)

@@ -9,6 +9,7 @@ use super::rootfs::{Rootfs, program};
 use super::spec::ImageSpec;
 use crate::tools;
 
+pub(crate) use super::background::{etl, puller, thumbnails, transcode};
 pub(crate) use super::java::java;
 pub(crate) use super::python::{flask, grpc};
 

@@ -19,6 +19,13 @@ pub(crate) fn tests(args: &Args, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let start = clock::now();
     let mut built = Vec::new();
     for sample in samples::ALL {
+        if let Some(program) = sample.lacks() {
+            outcome.skip(format!(
+                "the sample {}: {program} is not installed",
+                sample.name
+            ));
+            continue;
+        }
         match images::build_all(&[sample], None) {
             Ok(mut image) => built.append(&mut image),
             Err(error) => {
