@@ -45,8 +45,10 @@ def main(arguments):
     from google.cloud import pubsub_v1
 
     if "--dry-run" in arguments:
+        from google.pubsub_v1 import gapic_version
+
         words = count("one fish two fish")
-        print(f"counted {words['fish']} fish, with google-cloud-pubsub {pubsub_v1.__version__}", flush=True)
+        print(f"counted {words['fish']} fish, with google-cloud-pubsub {gapic_version.__version__}", flush=True)
         return
     publisher = pubsub_v1.PublisherClient()
     subscriber = pubsub_v1.SubscriberClient()
