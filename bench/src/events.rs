@@ -1,7 +1,6 @@
 //! `bench events`: Pub/Sub's core in one process, without the wire: publishes that are durable when they are
 //! answered, beside the bare disk; a stream of pulls; and from a publish to the push of it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
 use lauf_events::pubsub::{
-    DEFAULT_RETENTION, Deps, Message, PubSub, Push, Subscription, SubscriptionName, Topic,
-    TopicName,
+    Deps, Message, PubSub, Push, Subscription, SubscriptionName, Topic, TopicName,
 };
 use lauf_events::{CallError, Caller, Identity};
 use lauf_model::{Clock, Status, SystemClock};
@@ -211,41 +209,13 @@ async fn make(
     let topic = said(TopicName::parse("", &format!("projects/bench/topics/{id}")))?;
     let path = format!("projects/bench/subscriptions/{id}");
     let name = said(SubscriptionName::parse("", &path))?;
-    let made = pubsub.create_topic(Topic {
-        name: topic.clone(),
-        uid: String::new(),
-        labels: BTreeMap::new(),
-        retention: None,
-        schema: None,
-        storage_regions: Vec::new(),
-    });
+    let made = pubsub.create_topic(Topic::new(topic.clone()));
     said(made.await)?;
     let made = pubsub.create_subscription(Subscription {
-        name: name.clone(),
-        uid: String::new(),
-        topic: topic.clone(),
-        topic_uid: String::new(),
-        topic_deleted: false,
-        labels: BTreeMap::new(),
-        push: endpoint.map(|endpoint| Push {
-            endpoint: endpoint.to_owned(),
-            attributes: BTreeMap::new(),
-            oidc: None,
-            unwrapped: None,
-            event_source: None,
-            events: false,
-        }),
+        push: endpoint.map(|endpoint| Push::new(endpoint.to_owned())),
         ack_deadline: Duration::from_secs(60),
-        retain_acked: false,
-        retention: DEFAULT_RETENTION,
-        ordered: false,
         expiration: None,
-        filter: String::new(),
-        dead_letter: None,
-        retry: None,
-        detached: false,
-        exactly_once: false,
-        used: jiff::Timestamp::UNIX_EPOCH,
+        ..Subscription::new(name.clone(), topic.clone())
     });
     said(made.await)?;
     Ok((topic, name))

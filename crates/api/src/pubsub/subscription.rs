@@ -109,7 +109,6 @@ pub(super) fn read_push(sent: wire::PushConfig) -> Option<Push> {
         return None;
     }
     Some(Push {
-        endpoint: sent.push_endpoint,
         attributes: sent.attributes,
         oidc: sent.authentication_method.map(|method| {
             let wire::push_config::AuthenticationMethod::OidcToken(token) = method;
@@ -124,8 +123,7 @@ pub(super) fn read_push(sent: wire::PushConfig) -> Option<Push> {
             }),
             _ => None,
         },
-        event_source: None,
-        events: false,
+        ..Push::new(sent.push_endpoint)
     })
 }
 

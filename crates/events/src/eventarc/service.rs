@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use lauf_model::{Clock, Code, Status};
 use lauf_store::{Condition, ReadError, Resource as _, Store, Txn, WriteError};
 use tokio::sync::Mutex;
@@ -12,8 +11,7 @@ use tokio::sync::Mutex;
 use super::audit::{AUDIT_LOG_WRITTEN, AuditEvent};
 use super::trigger::{Spec, State, Trigger, TriggerName};
 use crate::pubsub::{
-    DEFAULT_RETENTION, Oidc, Page, PubSub, Push, Retry, Subscription, SubscriptionName, Topic,
-    TopicName,
+    Oidc, Page, PubSub, Push, Retry, Subscription, SubscriptionName, Topic, TopicName,
 };
 
 const MAX_PAGE: usize = 1_000;
@@ -164,7 +162,7 @@ impl Eventarc {
     async fn make(&self, mut trigger: Trigger) -> Result<Trigger, Status> {
         let pubsub = &self.0.deps.pubsub;
         if trigger.spec.topic.is_none() {
-            there(pubsub.create_topic(topic(&trigger)).await)?;
+            there(pubsub.create_topic(Topic::new(trigger.topic.clone())).await)?;
         }
         there(pubsub.create_subscription(subscription(&trigger)).await)?;
         trigger.state = State::Made;
@@ -291,49 +289,23 @@ fn gone(deleted: Result<(), Status>) -> Result<(), Status> {
     }
 }
 
-fn topic(trigger: &Trigger) -> Topic {
-    Topic {
-        name: trigger.topic.clone(),
-        uid: String::new(),
-        labels: BTreeMap::new(),
-        retention: None,
-        schema: None,
-        storage_regions: Vec::new(),
-    }
-}
-
 fn subscription(trigger: &Trigger) -> Subscription {
     let spec = &trigger.spec;
     let audit = spec.kind() == Some(AUDIT_LOG_WRITTEN);
     Subscription {
-        name: trigger.subscription.clone(),
-        uid: String::new(),
-        topic: trigger.topic.clone(),
-        topic_uid: String::new(),
-        topic_deleted: false,
-        labels: BTreeMap::new(),
         push: Some(Push {
-            endpoint: format!("{}{}", spec.service_url, spec.destination.path),
-            attributes: BTreeMap::new(),
             oidc: (!spec.service_account.is_empty()).then(|| Oidc {
                 service_account: spec.service_account.clone(),
                 audience: spec.service_url.clone(),
             }),
-            unwrapped: None,
             event_source: (!audit).then(|| format!("//pubsub.googleapis.com/{}", trigger.topic)),
             events: audit,
+            ..Push::new(format!("{}{}", spec.service_url, spec.destination.path))
         }),
         ack_deadline: ACK_DEADLINE,
-        retain_acked: false,
-        retention: DEFAULT_RETENTION,
-        ordered: false,
         // It goes when its trigger does, and not before.
         expiration: None,
-        filter: String::new(),
-        dead_letter: None,
         retry: Some(RETRY),
-        detached: false,
-        exactly_once: false,
-        used: Timestamp::UNIX_EPOCH,
+        ..Subscription::new(trigger.subscription.clone(), trigger.topic.clone())
     }
 }

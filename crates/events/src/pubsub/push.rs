@@ -297,14 +297,7 @@ mod tests {
 
     fn some() -> (SubscriptionName, Push, Delivered) {
         let name = SubscriptionName::parse("", "projects/demo/subscriptions/work").unwrap();
-        let push = Push {
-            endpoint: "http://worker.example/path?x=1".to_owned(),
-            attributes: BTreeMap::new(),
-            oidc: None,
-            unwrapped: None,
-            event_source: None,
-            events: false,
-        };
+        let push = Push::new("http://worker.example/path?x=1".to_owned());
         let one = Delivered {
             ack_id: "a".to_owned(),
             message: Published {

@@ -16,6 +16,8 @@ pub type Labels = BTreeMap<String, String>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
+/// How long a subscriber may take that says nothing about it.
+const DEFAULT_ACK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long messages are kept for a subscription that says nothing about it.
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// After how long without use a subscription goes that says nothing about it.
@@ -38,6 +40,21 @@ pub struct Topic {
     pub schema: Option<SchemaSettings>,
     /// Where messages may be stored. Kept as sent: all is stored here.
     pub storage_regions: Vec<String>,
+}
+
+impl Topic {
+    /// A topic that says nothing but its name.
+    #[must_use]
+    pub fn new(name: TopicName) -> Self {
+        Self {
+            name,
+            uid: String::new(),
+            labels: Labels::new(),
+            retention: None,
+            schema: None,
+            storage_regions: Vec::new(),
+        }
+    }
 }
 
 /// What messages of a topic must look like.
@@ -103,6 +120,33 @@ pub struct Subscription {
     pub used: Timestamp,
 }
 
+impl Subscription {
+    /// A subscription of a topic that says nothing else: as `google.pubsub.v1.Subscription` fills it.
+    #[must_use]
+    pub fn new(name: SubscriptionName, topic: TopicName) -> Self {
+        Self {
+            name,
+            uid: String::new(),
+            topic,
+            topic_uid: String::new(),
+            topic_deleted: false,
+            labels: Labels::new(),
+            push: None,
+            ack_deadline: DEFAULT_ACK_DEADLINE,
+            retain_acked: false,
+            retention: DEFAULT_RETENTION,
+            ordered: false,
+            expiration: Some(DEFAULT_EXPIRATION),
+            filter: String::new(),
+            dead_letter: None,
+            retry: None,
+            detached: false,
+            exactly_once: false,
+            used: Timestamp::UNIX_EPOCH,
+        }
+    }
+}
+
 /// How messages are sent to an endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Push {
@@ -123,6 +167,21 @@ pub struct Push {
     /// their binary mode. Eventarc's subscriptions have it, too.
     #[serde(default)]
     pub events: bool,
+}
+
+impl Push {
+    /// Messages are sent there as Pub/Sub wraps them, without an identity.
+    #[must_use]
+    pub fn new(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            attributes: BTreeMap::new(),
+            oidc: None,
+            unwrapped: None,
+            event_source: None,
+            events: false,
+        }
+    }
 }
 
 /// The identity that requests are sent with.

@@ -13,8 +13,7 @@ use http::{Request, Response};
 use jiff::{SignedDuration, Timestamp};
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
 use lauf_events::pubsub::{
-    DEFAULT_RETENTION, Delivered, Message, PubSub, Push, Subscription, SubscriptionName, Topic,
-    TopicName,
+    Delivered, Message, PubSub, Push, Subscription, SubscriptionName, Topic, TopicName,
 };
 use lauf_events::scheduler::{Job, JobName, Retries, Scheduler, Target};
 use lauf_events::tasks::{HttpRequest, Limits, Queue, QueueName, Task, Tasks};
@@ -239,14 +238,7 @@ async fn child() {
 
 impl House {
     async fn set_up(&self) {
-        let topic = Topic {
-            name: self.topic.clone(),
-            uid: String::new(),
-            labels: BTreeMap::new(),
-            retention: None,
-            schema: None,
-            storage_regions: Vec::new(),
-        };
+        let topic = Topic::new(self.topic.clone());
         made(self.pubsub.create_topic(topic).await);
         for (name, rules) in [
             ("exact", "exactly-once ordered"),
@@ -279,33 +271,11 @@ impl House {
     }
 
     fn subscription(&self, id: &str) -> Subscription {
-        let push = Push {
-            endpoint: "http://endpoint/push".to_owned(),
-            attributes: BTreeMap::new(),
-            oidc: None,
-            unwrapped: None,
-            event_source: None,
-            events: false,
-        };
         Subscription {
-            name: subscription_name(id),
-            uid: String::new(),
-            topic: self.topic.clone(),
-            topic_uid: String::new(),
-            topic_deleted: false,
-            labels: BTreeMap::new(),
-            push: (id == "push").then_some(push),
+            push: (id == "push").then(|| Push::new("http://endpoint/push".to_owned())),
             ack_deadline: LEASE,
-            retain_acked: false,
-            retention: DEFAULT_RETENTION,
-            ordered: false,
             expiration: None,
-            filter: String::new(),
-            dead_letter: None,
-            retry: None,
-            detached: false,
-            exactly_once: false,
-            used: Timestamp::UNIX_EPOCH,
+            ..Subscription::new(subscription_name(id), self.topic.clone())
         }
     }
 

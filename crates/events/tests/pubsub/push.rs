@@ -1,6 +1,5 @@
 //! Push: what an endpoint gets, and what its answers do.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lauf_events::pubsub::{Oidc, Push, Subscription, TopicName, Unwrapped};
@@ -11,14 +10,7 @@ use serde_json::Value;
 use crate::support::{Call, House};
 
 fn push(endpoint: &str) -> Push {
-    Push {
-        endpoint: endpoint.to_owned(),
-        attributes: BTreeMap::new(),
-        oidc: None,
-        unwrapped: None,
-        event_source: None,
-        events: false,
-    }
+    Push::new(endpoint.to_owned())
 }
 
 fn data(call: &Call) -> String {

@@ -1,6 +1,5 @@
 //! A Pub/Sub in a folder, and short ways to say what happens.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use jiff::Timestamp;
 use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _, OpenError};
 use lauf_events::pubsub::{
-    DEFAULT_EXPIRATION, DEFAULT_RETENTION, Delivered, Deps, Message, PubSub, Subscription,
-    SubscriptionName, Topic, TopicName,
+    Delivered, Deps, Message, PubSub, Subscription, SubscriptionName, Topic, TopicName,
 };
 use lauf_events::{CallError, Caller, Identity};
 use lauf_model::{Clock, VirtualClock};
@@ -176,38 +173,12 @@ impl House {
 }
 
 pub(crate) fn a_topic(id: &str) -> Topic {
-    Topic {
-        name: TopicName::parse("", &format!("projects/demo/topics/{id}")).unwrap(),
-        uid: String::new(),
-        labels: BTreeMap::new(),
-        retention: None,
-        schema: None,
-        storage_regions: Vec::new(),
-    }
+    Topic::new(TopicName::parse("", &format!("projects/demo/topics/{id}")).unwrap())
 }
 
 pub(crate) fn a_subscription(id: &str, topic: &TopicName) -> Subscription {
     let name = format!("projects/demo/subscriptions/{id}");
-    Subscription {
-        name: SubscriptionName::parse("", &name).unwrap(),
-        uid: String::new(),
-        topic: topic.clone(),
-        topic_uid: String::new(),
-        topic_deleted: false,
-        labels: BTreeMap::new(),
-        push: None,
-        ack_deadline: Duration::from_secs(10),
-        retain_acked: false,
-        retention: DEFAULT_RETENTION,
-        ordered: false,
-        expiration: Some(DEFAULT_EXPIRATION),
-        filter: String::new(),
-        dead_letter: None,
-        retry: None,
-        detached: false,
-        exactly_once: false,
-        used: Timestamp::UNIX_EPOCH,
-    }
+    Subscription::new(SubscriptionName::parse("", &name).unwrap(), topic.clone())
 }
 
 pub(crate) fn text(data: &str) -> Message {
