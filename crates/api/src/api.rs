@@ -12,6 +12,7 @@ use lauf_model::{Code, Project, Status, Violation};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
+use crate::audit::Client;
 use crate::config::ApiConfig;
 use crate::deps::Deps;
 use crate::failed;
@@ -29,6 +30,7 @@ pub(crate) struct Api {
 /// A request that was let in: who sent it and what it asks.
 pub(crate) struct Ask {
     pub(crate) caller: Caller,
+    pub(crate) client: Option<Client>,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) host: Host,
@@ -73,6 +75,7 @@ impl Api {
             .collect::<Result<_, Status>>()?;
         Ok(Ask {
             caller,
+            client: parts.extensions.get().copied(),
             method: parts.method,
             headers: parts.headers,
             host,

@@ -14,8 +14,8 @@ use tonic::service::Routes;
 use tower::ServiceExt as _;
 
 use crate::api::Api;
+use crate::audit::Client;
 use crate::audit::rpc::Audited;
-use crate::audit::{self, Client, Who};
 use crate::host::{self, Host, Target};
 use crate::reply::{self, Reply};
 use crate::{
@@ -70,15 +70,7 @@ impl Door {
         }
         if !self.emulator && kube::is_kubernetes(&request) {
             return match self.let_in(&request) {
-                Ok((caller, host, _)) => {
-                    let write = audit::rest::write(&request);
-                    let write = write.map(|write| (write, Who::sends(&caller, &request)));
-                    let reply = kube::answer(&self.api, caller, host, request).await;
-                    match write {
-                        Some((write, who)) => self.api.audit_reply(write, who, reply).await,
-                        None => reply,
-                    }
-                }
+                Ok((caller, host, _)) => kube::answer(&self.api, caller, host, request).await,
                 Err(error) => kube::refuse(error),
             };
         }
@@ -188,26 +180,21 @@ impl Door {
             return Ok(found.answer(rest, self.rpcs).await.map(Body::new));
         }
         let api = &self.api;
-        let write = audit::rest::write(&request);
-        let write = write.filter(|_| target == Target::Run);
-        let write = write.map(|write| (write, Who::sends(&caller, &request)));
         let ask = api.read(caller, host, request).await?;
         let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
-        let answered = match (target, path.as_slice()) {
+        match (target, path.as_slice()) {
             (_, ["lauf", "v1", ..]) => native::answer(api, &ask, &path).await,
-            (Target::Run, _) => v1::answer(api, &ask, &path).await,
+            (Target::Run, _) => {
+                let answered = v1::answer(api, &ask, &path).await;
+                api.audited(&ask, answered).await
+            }
             (Target::ServiceUsage, _) => serviceusage::answer(api, &ask, &path).await,
             (Target::ResourceManager, _) => resourcemanager::answer(api, &ask, &path).await,
             (Target::Logging, _) => logging::answer(api, &ask, &path).await,
             (Target::PubSub | Target::Scheduler | Target::Tasks | Target::Eventarc, _) => {
                 Err(ask.no_such_path())
             }
-        };
-        let Some((write, who)) = write else {
-            return answered;
-        };
-        let reply = answered.unwrap_or_else(|error| reply::error(&error));
-        Ok(api.audit_reply(write, who, reply).await)
+        }
     }
 }
 

@@ -87,6 +87,24 @@ impl Code {
         }
     }
 
+    /// The code that an HTTP status stands for, the most usual one where it stands for several.
+    #[must_use]
+    pub fn from_http(status: u16) -> Self {
+        match status {
+            400 | 422 => Self::InvalidArgument,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::NotFound,
+            409 => Self::AlreadyExists,
+            412 => Self::FailedPrecondition,
+            429 => Self::ResourceExhausted,
+            501 => Self::Unimplemented,
+            503 => Self::Unavailable,
+            504 => Self::DeadlineExceeded,
+            _ => Self::Internal,
+        }
+    }
+
     /// The name in error bodies, such as `INVALID_ARGUMENT`.
     #[must_use]
     pub fn name(self) -> &'static str {

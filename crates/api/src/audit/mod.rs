@@ -11,13 +11,15 @@ pub(crate) mod rpc;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use axum::body::Body;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 use lauf_events::eventarc::AuditEvent;
 use lauf_iam::Caller;
-use serde_json::{Map, json};
+use lauf_model::Status;
+use serde_json::{Map, Value, json};
 
 use crate::api::Api;
+use crate::deps::AuditEntry;
+use crate::services::random;
 
 /// Where a request came from: an extension of requests that whoever serves the router sets.
 #[derive(Clone, Copy, Debug)]
@@ -56,23 +58,11 @@ impl Who {
             agent: agent.chars().take(MAX_AGENT).collect(),
         }
     }
-
-    pub(crate) fn sends(caller: &Caller, request: &Request<Body>) -> Self {
-        let client = request.extensions().get::<Client>().copied();
-        Self::of(caller, request.headers(), client)
-    }
-}
-
-/// How it ended: `google.rpc.Status`, of which 0 is success.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) code: i32,
-    pub(crate) message: String,
 }
 
 impl Api {
-    /// Writes an entry, and sends it to whoever has a trigger for it.
-    pub(crate) async fn audit(&self, write: Write, who: Who, outcome: Outcome) {
+    /// Writes an entry for how a write ended, and sends it to whoever has a trigger for it.
+    pub(crate) async fn audit(&self, write: Write, who: Who, ended: Result<(), Status>) {
         let said =
             after(&write.resource, "projects").or_else(|| after(&write.resource, "namespaces"));
         let project = match said {
@@ -81,24 +71,24 @@ impl Api {
         };
         // Of a project that there is not nothing was done.
         let Ok(project) = project else { return };
-        let mut random = [0_u8; 8];
-        if let Err(error) = getrandom::fill(&mut random) {
-            tracing::warn!(%error, "an entry of the audit log has no id of its own");
-        }
+        let random = random().unwrap_or_else(|status| {
+            tracing::warn!(%status, "an entry of the audit log has no id of its own");
+            [0; 8]
+        });
         let insert_id = format!("{:016x}", u64::from_be_bytes(random));
         let time = self.deps.clock.now();
         let location = after(&write.resource, "locations").map(str::to_owned);
-        let entry = crate::deps::AuditEntry {
+        let entry = AuditEntry {
             project: project.clone(),
             time,
             insert_id: insert_id.clone(),
-            failed: outcome.code != 0,
+            failed: ended.is_err(),
             labels: BTreeMap::from([
                 ("project_id".to_owned(), project.clone()),
                 ("service".to_owned(), write.service.to_owned()),
                 ("method".to_owned(), write.method.clone()),
             ]),
-            proto: proto(&write, &who, &outcome),
+            proto: proto(&write, &who, &ended),
         };
         let entry = self.deps.logs.audit(entry);
         let event = AuditEvent {
@@ -115,12 +105,10 @@ impl Api {
     }
 }
 
-fn proto(write: &Write, who: &Who, outcome: &Outcome) -> Map<String, serde_json::Value> {
-    let mut proto = Map::new();
-    let status = if outcome.code == 0 {
-        json!({})
-    } else {
-        json!({"code": outcome.code, "message": outcome.message})
+fn proto(write: &Write, who: &Who, ended: &Result<(), Status>) -> Map<String, Value> {
+    let status = match ended {
+        Ok(()) => json!({}),
+        Err(status) => json!({"code": status.code.grpc(), "message": status.message}),
     };
     let mut request = json!({});
     if let Some(client) = who.client {
@@ -129,24 +117,25 @@ fn proto(write: &Write, who: &Who, outcome: &Outcome) -> Map<String, serde_json:
     if !who.agent.is_empty() {
         request["callerSuppliedUserAgent"] = who.agent.clone().into();
     }
-    for (key, value) in [
+    let fields = [
         (
             "@type",
-            json!("type.googleapis.com/google.cloud.audit.AuditLog"),
+            "type.googleapis.com/google.cloud.audit.AuditLog".into(),
         ),
         (
             "authenticationInfo",
             json!({"principalEmail": who.principal}),
         ),
-        ("methodName", json!(write.method)),
+        ("methodName", write.method.clone().into()),
         ("requestMetadata", request),
-        ("resourceName", json!(write.resource)),
-        ("serviceName", json!(write.service)),
+        ("resourceName", write.resource.clone().into()),
+        ("serviceName", write.service.into()),
         ("status", status),
-    ] {
-        proto.insert(key.to_owned(), value);
-    }
-    proto
+    ];
+    fields
+        .map(|(key, value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 /// The segment of a name after another: of `projects/P/x`, after `projects`, P.

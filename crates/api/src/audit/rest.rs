@@ -1,12 +1,14 @@
 //! Writes by v1's paths, which are also those of the Knative face.
 
 use axum::body::Body;
-use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt as _;
+use http::Method;
+use http_body_util::{BodyExt as _, Collected};
+use lauf_model::Status;
 use serde_json::Value;
 
-use super::{Outcome, Who, Write};
-use crate::api::Api;
+use super::{Who, Write};
+use crate::api::{Api, Ask};
+use crate::refuse::says_something;
 use crate::reply::Reply;
 
 /// Collections: in paths, as an interface, and one of them.
@@ -20,22 +22,24 @@ const KINDS: [(&str, &str, &str); 6] = [
 ];
 
 /// What a request writes; nothing when it reads, or asks only whether it would work.
-pub(crate) fn write(request: &Request<Body>) -> Option<Write> {
-    let uri = request.uri();
-    if uri
-        .query()
-        .is_some_and(|query| query.split('&').any(|pair| pair.starts_with("dryRun=")))
-    {
-        return None;
-    }
-    of(request.method(), uri.path())
+fn write(ask: &Ask) -> Option<Write> {
+    let write = of(&ask.method, &ask.path)?;
+    (!is_dry_run(ask)).then_some(write)
 }
 
-fn of(method: &Method, path: &str) -> Option<Write> {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+/// Whether it asks only that: in the query, or for a deletion in the body (`meta/v1`, `DeleteOptions`).
+fn is_dry_run(ask: &Ask) -> bool {
+    let in_body = || {
+        let options: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
+        says_something(&options["dryRun"])
+    };
+    !ask.param("dryRun").is_empty() || (ask.method == Method::DELETE && in_body())
+}
+
+fn of(method: &Method, parts: &[String]) -> Option<Write> {
     let place = parts
         .iter()
-        .position(|part| matches!(*part, "namespaces" | "projects"))?;
+        .position(|part| matches!(part.as_str(), "namespaces" | "projects"))?;
     let (at, (_, interface, one)) =
         parts
             .iter()
@@ -45,7 +49,7 @@ fn of(method: &Method, path: &str) -> Option<Write> {
                 let kind = KINDS.iter().find(|(collection, ..)| collection == part)?;
                 Some((at, kind))
             })?;
-    let named = parts.get(at + 1).copied();
+    let named = parts.get(at + 1);
     let (name, verb) = match named {
         Some(named) => named.split_once(':').unwrap_or((named, "")),
         None => ("", ""),
@@ -71,56 +75,86 @@ fn of(method: &Method, path: &str) -> Option<Write> {
 }
 
 impl Api {
-    /// Writes an entry for what was answered.
-    pub(crate) async fn audit_reply(&self, mut write: Write, who: Who, reply: Reply) -> Reply {
-        let (parts, body) = reply.into_parts();
-        // All of it is in memory: no answer to a write is a stream.
-        let body = body
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes);
-        let body = body.unwrap_or_default();
-        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let outcome = if parts.status.is_success() {
-            let made = said["metadata"]["name"].as_str();
-            if let (true, Some(name)) = (write.method.contains(".Create"), made) {
-                write.resource = format!("{}/{name}", write.resource);
-            }
-            Outcome::default()
-        } else {
-            let message = said["error"]["message"]
-                .as_str()
-                .or(said["message"].as_str());
-            Outcome {
-                code: code(parts.status),
-                message: message.unwrap_or_default().to_owned(),
-            }
+    /// Writes an entry for what was answered, if it was a write.
+    pub(crate) async fn audited<E: Clone + Into<Status>>(
+        &self,
+        ask: &Ask,
+        answered: Result<Reply, E>,
+    ) -> Result<Reply, E> {
+        let Some(mut write) = write(ask) else {
+            return answered;
         };
-        self.audit(write, who, outcome).await;
-        Reply::from_parts(parts, Body::from(body))
+        let who = Who::of(&ask.caller, &ask.headers, ask.client);
+        match answered {
+            Ok(reply) => {
+                let reply = if write.method.contains(".Create") {
+                    named(&mut write, reply).await
+                } else {
+                    reply
+                };
+                self.audit(write, who, Ok(())).await;
+                Ok(reply)
+            }
+            Err(error) => {
+                self.audit(write, who, Err(error.clone().into())).await;
+                Err(error)
+            }
+        }
     }
 }
 
-/// `google.rpc.Code` of an HTTP status, as `google/rpc/code.proto` maps them.
-fn code(status: StatusCode) -> i32 {
-    match status.as_u16() {
-        400 | 422 => 3,
-        401 => 16,
-        403 => 7,
-        404 => 5,
-        409 => 6,
-        412 => 9,
-        429 => 8,
-        501 => 12,
-        503 => 14,
-        504 => 4,
-        _ => 13,
+/// What was made has its name in the answer: it may be the server that gave it.
+async fn named(write: &mut Write, reply: Reply) -> Reply {
+    let (parts, body) = reply.into_parts();
+    // All of it is in memory: no answer to a write is a stream.
+    let body = body.collect().await.map(Collected::to_bytes);
+    let body = body.unwrap_or_default();
+    let made: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(name) = made["metadata"]["name"].as_str() {
+        write.resource = format!("{}/{name}", write.resource);
     }
+    Reply::from_parts(parts, Body::from(body))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use lauf_iam::Caller;
+
     use super::*;
+    use crate::host;
+
+    fn ask(method: Method, query: &[(&str, &str)], body: &'static str) -> Ask {
+        let path = "apis/serving.knative.dev/v1/namespaces/demo/services/hello";
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Ask {
+            caller: Caller {
+                principal: "admin".to_owned(),
+            },
+            client: None,
+            method,
+            headers: HeaderMap::new(),
+            host: host::parse("localhost"),
+            path: path.split('/').map(str::to_owned).collect(),
+            query: query.iter().map(owned).collect(),
+            body: Bytes::from(body),
+        }
+    }
+
+    #[test]
+    fn what_is_only_tried_is_no_write() {
+        let delete = |query: &[(&str, &str)], body| write(&ask(Method::DELETE, query, body));
+        assert!(delete(&[], "").is_some());
+        assert!(delete(&[], r#"{"kind": "DeleteOptions", "dryRun": []}"#).is_some());
+        assert_eq!(delete(&[("dryRun", "All")], ""), None);
+        assert_eq!(
+            delete(&[], r#"{"kind": "DeleteOptions", "dryRun": ["All"]}"#),
+            None
+        );
+        // In a service's own body the word means nothing.
+        assert!(write(&ask(Method::PUT, &[], r#"{"dryRun": ["All"]}"#)).is_some());
+    }
 
     #[test]
     fn a_path_says_what_is_written() {
@@ -171,7 +205,12 @@ mod tests {
                 None,
             ),
         ] {
-            let got = of(&method, &path);
+            let parts: Vec<String> = path
+                .trim_matches('/')
+                .split('/')
+                .map(str::to_owned)
+                .collect();
+            let got = of(&method, &parts);
             let got = got.as_ref().map(|w| {
                 (
                     w.method.trim_start_matches("google.cloud.run.v1."),

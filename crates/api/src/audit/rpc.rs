@@ -8,13 +8,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use lauf_iam::Caller;
+use lauf_model::{Code, Status};
 use percent_encoding::percent_decode_str;
 use prost_reflect::{DynamicMessage, Value};
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::{Service, ServiceExt as _};
 
-use super::{Client, Outcome, Who, Write};
+use super::{Client, Who, Write};
 use crate::api::Api;
 
 /// What the names of methods that write begin with.
@@ -80,7 +81,7 @@ impl Service<Request<Body>> for Audited {
             let request = Request::from_parts(parts, Body::new(Full::new(body)));
             let reply = rpcs.oneshot(request).await?;
             if let (Some(write), Some(who)) = (write, who) {
-                api.audit(write, who, outcome(&reply)).await;
+                api.audit(write, who, ended(&reply)).await;
             }
             Ok(reply)
         })
@@ -168,16 +169,18 @@ fn resource(message: &DynamicMessage, method: &str) -> Option<String> {
 }
 
 /// How an RPC ended. Only what failed at once says so in its headers, and of what writes that is all.
-fn outcome(reply: &Response<Body>) -> Outcome {
+fn ended(reply: &Response<Body>) -> Result<(), Status> {
     let header = |name: &str| {
         let value = reply.headers().get(name)?.to_str().ok()?;
-        Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+        Some(percent_decode_str(value).decode_utf8_lossy())
     };
-    Outcome {
-        code: header("grpc-status")
-            .and_then(|code| code.parse().ok())
-            .unwrap_or_default(),
-        message: header("grpc-message").unwrap_or_default(),
+    let code = header("grpc-status").and_then(|code| code.parse().ok());
+    match code {
+        None | Some(0) => Ok(()),
+        Some(code) => {
+            let message = header("grpc-message").unwrap_or_default();
+            Err(Status::new(Code::from_grpc(code), message))
+        }
     }
 }
 

@@ -241,6 +241,12 @@ fn causes(found: &[Violation]) -> Vec<Cause> {
 }
 
 /// The house's codes in Kubernetes' words.
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        Self::new(Code::from_http(failure.code), failure.message)
+    }
+}
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let (code, reason, retry) = match status.code {

@@ -99,6 +99,7 @@ async fn dispatch(api: &Api, ask: &Ask) -> Reply {
         Ok(target) => answer_target(api, ask, target).await,
         Err(failure) => Err(failure.clone()),
     };
+    let answered = api.audited(ask, answered).await;
     answered.unwrap_or_else(|failure| match &target {
         Ok(Target::Object { kind, name, .. }) => failure.about(kind.names(), name).reply(),
         _ => failure.reply(),
