@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::database::Database;
+use super::google::Google;
 use super::{PLACE, inside};
-use crate::client::{Target, rest};
 use crate::demo::platform::{Platform, output};
 use crate::{clock, tools};
 
@@ -40,10 +40,8 @@ async fn tell(platform: &Platform, database: &Database) -> Result<String> {
             &format!("DATABASE_URL={url}"),
         ])
         .await?;
-    let api = Api {
-        platform,
-        token: platform.lauf(&["token"]).await?.trim().to_owned(),
-    };
+    let scheduler = Google::scheduler(platform).await?;
+    let run = Google::run(platform).await?;
     let schedule = format!("{PLACE}/jobs/nightly");
     let body = json!({
         "name": schedule,
@@ -55,31 +53,21 @@ async fn tell(platform: &Platform, database: &Database) -> Result<String> {
             "oauthToken": {"serviceAccountEmail": "cron@demo.iam.gserviceaccount.com"},
         },
     });
-    api.call(
-        "cloudscheduler",
-        Method::POST,
-        &format!("{PLACE}/jobs"),
-        &body,
-    )
-    .await?;
+    let jobs = format!("{PLACE}/jobs");
+    scheduler.call(Method::POST, &jobs, &body).await?;
 
     let truth = truth().await?;
     let mut before = String::from("-infinity");
-    for run in 1..=2 {
-        api.call(
-            "cloudscheduler",
-            Method::POST,
-            &format!("{schedule}:run"),
-            &json!({}),
-        )
-        .await?;
-        api.executed(run).await?;
+    for time in 1..=2 {
+        let now = format!("{schedule}:run");
+        scheduler.call(Method::POST, &now, &json!({})).await?;
+        executed(platform, &run, time).await?;
         let found = database
             .ask("SELECT count(*), sum(amount_cents) FROM orders")
             .await?;
         ensure!(
             found == truth,
-            "after run {run} the table has {found}, not {truth}"
+            "after run {time} the table has {found}, not {truth}"
         );
         let fresh = database
             .ask(&format!(
@@ -88,7 +76,7 @@ async fn tell(platform: &Platform, database: &Database) -> Result<String> {
             .await?;
         ensure!(
             found.starts_with(&format!("{fresh}|")),
-            "run {run} wrote {fresh} orders of {found}"
+            "run {time} wrote {fresh} orders of {found}"
         );
         before = database.ask("SELECT max(loaded_at) FROM orders").await?;
     }
@@ -106,50 +94,32 @@ async fn truth() -> Result<String> {
     Ok(said.trim().replace(' ', "|"))
 }
 
-/// Google's REST APIs, as this Lauf serves them to its administrator.
-struct Api<'a> {
-    platform: &'a Platform,
-    token: String,
-}
-
-impl Api<'_> {
-    async fn call(&self, api: &str, method: Method, name: &str, body: &Value) -> Result<Value> {
-        let target = Target {
-            addr: self.platform.addr,
-            host: format!("{api}.googleapis.com"),
-        };
-        let version = if api == "run" { "v2" } else { "v1" };
-        let path = format!("/{version}/{name}");
-        rest::call(&target, method, &path, Some(&self.token), body).await
-    }
-
-    /// Waits until the job has been executed so often, each time well.
-    async fn executed(&self, times: usize) -> Result<()> {
-        let start = clock::now();
-        loop {
-            let name = format!("{PLACE}/jobs/etl/executions");
-            let answer = self.call("run", Method::GET, &name, &Value::Null).await?;
-            let executions = answer["executions"].as_array();
-            let (mut ended, mut failed) = (0, false);
-            for execution in executions.into_iter().flatten() {
-                ended += usize::from(execution["completionTime"].is_string());
-                failed |= execution["failedCount"]
-                    .as_u64()
-                    .is_some_and(|count| count > 0);
-            }
-            if failed {
-                let log = self.platform.lauf(&["jobs", "logs", "etl"]).await?;
-                anyhow::bail!("the job failed: {log}");
-            }
-            if ended >= times {
-                return Ok(());
-            }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "{ended} of {times} executions have ended after {} s",
-                PATIENCE.as_secs()
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
+/// Waits until the job has been executed so often, each time well.
+async fn executed(platform: &Platform, run: &Google, times: usize) -> Result<()> {
+    let start = clock::now();
+    loop {
+        let name = format!("{PLACE}/jobs/etl/executions");
+        let answer = run.call(Method::GET, &name, &Value::Null).await?;
+        let executions = answer["executions"].as_array();
+        let (mut ended, mut failed) = (0, false);
+        for execution in executions.into_iter().flatten() {
+            ended += usize::from(execution["completionTime"].is_string());
+            failed |= execution["failedCount"]
+                .as_u64()
+                .is_some_and(|count| count > 0);
         }
+        if failed {
+            let log = platform.lauf(&["jobs", "logs", "etl"]).await?;
+            anyhow::bail!("the job failed: {log}");
+        }
+        if ended >= times {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "{ended} of {times} executions have ended after {} s",
+            PATIENCE.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

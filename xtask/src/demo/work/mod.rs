@@ -2,6 +2,7 @@
 
 mod database;
 mod etl;
+mod google;
 mod pubsub;
 mod puller;
 mod thumbnails;

@@ -7,9 +7,9 @@ use hyper::Method;
 use serde_json::json;
 use tokio::process::Command;
 
+use super::google::Google;
 use super::pubsub::{Messages, PubSub};
 use super::{PLACE, inside};
-use crate::client::{Target, rest};
 use crate::demo::live;
 use crate::demo::platform::{Platform, output};
 use crate::ui;
@@ -103,21 +103,12 @@ async fn deploy(platform: &Platform, results: &str) -> Result<()> {
             &format!("RESULTS={results}"),
         ])
         .await?;
-    let target = Target {
-        addr: platform.addr,
-        host: "run.googleapis.com".to_owned(),
-    };
-    let token = platform.lauf(&["token"]).await?;
     let binding =
         json!({"role": "roles/run.invoker", "members": [format!("serviceAccount:{PUSHER}")]});
-    rest::call(
-        &target,
-        Method::POST,
-        &format!("/v2/{PLACE}/services/{SERVICE}:setIamPolicy"),
-        Some(token.trim()),
-        &json!({"policy": {"bindings": [binding]}}),
-    )
-    .await?;
+    let policy = json!({"policy": {"bindings": [binding]}});
+    let name = format!("{PLACE}/services/{SERVICE}:setIamPolicy");
+    let run = Google::run(platform).await?;
+    run.call(Method::POST, &name, &policy).await?;
     Ok(())
 }
 
