@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Google's own Python clients for Pub/Sub, Scheduler, Tasks and Eventarc, unmodified, and gcloud, against the whole platform; see pubsub.py,
-# scheduler.py, tasks.py and eventarc.py.
+# scheduler.py, tasks.py and eventarc.py; and those of messages once more with NATS JetStream, see nats.py.
 #   LAUF_BIN          the program; target/debug/lauf where unset
+#   LAUF_NATS_SERVER  a NATS server of 2.10 or later; nats-server where unset
 #   LAUF_EVENTS_VENV  a virtual environment to use and keep; events in the target folder where unset
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +28,7 @@ if ! "$venv/bin/python" -c 'import google.cloud.pubsub_v1, google.cloud.schedule
     || skip "Google's clients cannot be had from the package index"
 fi
 
-for stories in pubsub scheduler tasks eventarc; do
+for stories in pubsub scheduler tasks eventarc nats; do
   said=$("$venv/bin/python" "$here/$stories.py" "$@" 2>&1)
   sum=$(tail -n 1 <<<"$said")
   if [[ $sum =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then

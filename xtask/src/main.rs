@@ -11,6 +11,7 @@ mod demo;
 mod gvisor;
 mod images;
 mod lint;
+mod nats;
 mod samples;
 mod setup;
 mod test;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{gvisor, tools, ui};
+use crate::{gvisor, nats, tools, ui};
 
 /// What a package is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -198,6 +198,14 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
+/// Fetches what tests need in a newer version than Debian 12 has, and what is not installed for it.
+fn unpacked(purpose: Purpose) {
+    if purpose == Test {
+        gvisor::from_backports();
+        nats::from_pypi();
+    }
+}
+
 /// Makes sure that everything for a purpose is there, as far as it can be had. Returns what could not, each with what it is for.
 ///
 /// # Errors
@@ -206,9 +214,7 @@ pub(crate) fn ensure(purpose: Purpose, yes: bool) -> Result<Vec<String>> {
     let missing = missing(purpose);
     musl_target();
     if missing.is_empty() {
-        if purpose == Test {
-            gvisor::from_backports();
-        }
+        unpacked(purpose);
         ui::step("everything needed is installed");
         return Ok(Vec::new());
     }
@@ -249,9 +255,7 @@ pub(crate) fn ensure(purpose: Purpose, yes: bool) -> Result<Vec<String>> {
         .iter()
         .map(|need| format!("{} ({})", need.package, need.why))
         .collect();
-    if purpose == Test {
-        gvisor::from_backports();
-    }
+    unpacked(purpose);
     for lack in &lacking {
         ui::warn(&format!("could not be had: {lack}"));
     }

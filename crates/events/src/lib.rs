@@ -8,6 +8,7 @@
 
 mod call;
 pub mod eventarc;
+mod holders;
 pub mod log;
 pub mod pubsub;
 mod retry;
@@ -15,4 +16,5 @@ pub mod scheduler;
 pub mod tasks;
 
 pub use call::{CallError, Caller, Identity};
+pub use holders::holder_of_messages;
 pub use retry::Backoff;

@@ -11,6 +11,8 @@ use clap::Args;
 use lauf_control::JobLimits;
 use serde::Deserialize;
 
+use crate::up::Nats;
+
 /// As typed. Each has a variable `LAUF_...` and, in the file, a key of the same name with `_` for
 /// `-`. The command line wins over the environment, and that over the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -104,6 +106,18 @@ pub(crate) struct UpArgs {
     /// PUBSUB_EMULATOR_HOST, such as 127.0.0.1:8085 [default: nowhere].
     #[arg(long, env = "LAUF_PUBSUB_EMULATOR", value_name = "ADDR")]
     pubsub_emulator: Option<SocketAddr>,
+    /// Keep messages and tasks on the NATS JetStream servers at these addresses, such as
+    /// nats://10.0.0.5:4222,nats://10.0.0.6:4222 [default: in files of the data folder].
+    #[arg(
+        long,
+        env = "LAUF_MESSAGE_LOG",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    message_log: Option<String>,
+    /// On how many of those servers each message is to be [default: 1].
+    #[arg(long, env = "LAUF_MESSAGE_LOG_REPLICAS", value_name = "N")]
+    message_log_replicas: Option<usize>,
     /// The most bytes of logs kept, in MiB [default: 1024].
     #[arg(long, env = "LAUF_LOG_MIB", value_name = "MIB")]
     log_mib: Option<u64>,
@@ -136,6 +150,7 @@ pub(crate) struct Settings {
     pub(crate) short_name_registries: Vec<String>,
     pub(crate) registry_auth: Vec<PathBuf>,
     pub(crate) log_bytes: u64,
+    pub(crate) message_log: Option<Nats>,
     pub(crate) jobs: JobLimits,
     pub(crate) pubsub_emulator: Option<SocketAddr>,
 }
@@ -238,6 +253,17 @@ impl Settings {
                 .filter(|host| !host.is_empty())
                 .collect(),
             registry_auth,
+            message_log: typed
+                .message_log
+                .clone()
+                .or(file.message_log)
+                .map(|url| Nats {
+                    url,
+                    replicas: typed
+                        .message_log_replicas
+                        .or(file.message_log_replicas)
+                        .unwrap_or(1),
+                }),
             pubsub_emulator: typed.pubsub_emulator.or(file.pubsub_emulator),
             log_bytes: typed.log_mib.or(file.log_mib).unwrap_or(1024).max(16) << 20,
             jobs: JobLimits {

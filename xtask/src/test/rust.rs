@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Args;
 use super::outcome::Outcome;
 use super::process::{Program, say};
-use crate::{clock, gvisor, tools, ui};
+use crate::{clock, gvisor, nats, tools, ui};
 
 /// Crates whose tests make namespaces, mounts and cgroups.
 const AS_ROOT: &[&str] = &["lauf-sandbox", "lauf-engine", "lauf"];
@@ -144,6 +144,7 @@ fn run_all(args: &Args, binaries: &[Binary], outcomes: &mut Vec<Outcome>) -> Res
         .env("CARGO_PKG_NAME", &binary.package)
         .env("LAUF_BIN", lauf_binary())
         .env(gvisor::VARIABLE, gvisor::unpacked().unwrap_or_default())
+        .env(nats::VARIABLE, nats::unpacked().unwrap_or_default())
         .root(AS_ROOT.contains(&binary.package.as_str()))
         .outcome()?;
         // A crate without tests of its own is no line worth reading.

@@ -15,7 +15,7 @@ use super::Args;
 use super::outcome::Outcome;
 use super::process::Program;
 use super::rust::lauf_binary;
-use crate::{gvisor, tools, ui};
+use crate::{gvisor, nats, tools, ui};
 
 /// Whether there is such a group.
 pub(crate) fn exists(group: &str) -> bool {
@@ -78,6 +78,7 @@ fn run(group: &str) -> Result<Outcome> {
         .env("SAMPLES", tools::root().join("target/lauf-samples"))
         .env("CARGO_TARGET_DIR", tools::target_dir())
         .env(gvisor::VARIABLE, gvisor::unpacked().unwrap_or_default())
+        .env(nats::VARIABLE, nats::unpacked().unwrap_or_default())
         .root(true)
         .outcome()
 }

@@ -24,6 +24,7 @@
 //!    empty.
 
 mod embedded;
+mod jetstream;
 
 use std::fmt;
 use std::future::Future;
@@ -37,6 +38,7 @@ use lauf_model::{Code, Status};
 use tokio::sync::{oneshot, watch};
 
 pub use embedded::{EmbeddedConfig, EmbeddedLog, OpenError};
+pub use jetstream::{ConnectError, JetStreamConfig, JetStreamLog};
 
 /// The most bytes in all records of one append.
 pub const MAX_APPEND_BYTES: usize = 24 << 20;

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::{Request, Response};
 use jiff::{SignedDuration, Timestamp};
-use lauf_events::log::{EmbeddedConfig, EmbeddedLog};
+use lauf_events::log::{EmbeddedConfig, EmbeddedLog, JetStreamConfig, JetStreamLog, MessageLog};
 use lauf_events::pubsub::{
     Delivered, Message, PubSub, Push, Subscription, SubscriptionName, Topic, TopicName,
 };
@@ -25,6 +25,8 @@ use tokio::sync::Semaphore;
 
 /// The folder that it works in.
 pub(crate) const DIR: &str = "LAUF_FAULTS_DIR";
+/// The NATS server that its messages are on, if they are not in the folder.
+pub(crate) const NATS: &str = "LAUF_FAULTS_NATS";
 /// How many processes there were before it, its first number, its seed, and whether it adds anything.
 pub(crate) const ROUND: &str = "LAUF_FAULTS_ROUND";
 pub(crate) const BEGIN: &str = "LAUF_FAULTS_BEGIN";
@@ -152,15 +154,23 @@ struct House {
     added: Arc<Semaphore>,
 }
 
-async fn open(dir: &Path, round: i64, chance: Arc<Chance>) -> House {
-    let ahead = SignedDuration::from_secs(round * APART);
-    let clock: Arc<dyn Clock> = Arc::new(Ahead(SystemClock::new(), ahead));
+async fn open_log(dir: &Path, clock: &Arc<dyn Clock>) -> Arc<dyn MessageLog> {
+    let clock = Arc::clone(clock);
+    if let Ok(url) = std::env::var(NATS) {
+        let config = JetStreamConfig::new(url, "faults");
+        return Arc::new(JetStreamLog::connect(&config, clock).await.unwrap());
+    }
     let config = EmbeddedConfig {
         segment_bytes: 64 << 10,
         ..EmbeddedConfig::default()
     };
-    let log = EmbeddedLog::open(dir.join("events"), &config, Arc::clone(&clock)).unwrap();
-    let log = Arc::new(log);
+    Arc::new(EmbeddedLog::open(dir.join("events"), &config, clock).unwrap())
+}
+
+async fn open(dir: &Path, round: i64, chance: Arc<Chance>) -> House {
+    let ahead = SignedDuration::from_secs(round * APART);
+    let clock: Arc<dyn Clock> = Arc::new(Ahead(SystemClock::new(), ahead));
+    let log = open_log(dir, &clock).await;
     let store = Store::open(dir.join("state.db")).unwrap();
     let added = Arc::new(Semaphore::new(CREDIT));
     let caller = Arc::new(Endpoint {
@@ -168,7 +178,7 @@ async fn open(dir: &Path, round: i64, chance: Arc<Chance>) -> House {
         credit: Arc::clone(&added),
     });
     let pubsub = PubSub::start(pubsub::Deps {
-        log: Arc::clone(&log) as _,
+        log: Arc::clone(&log),
         store: store.clone(),
         clock: Arc::clone(&clock),
         caller: Arc::clone(&caller) as _,

@@ -1,7 +1,7 @@
 //! Kills the child at moments that a seed decides, starts it again, and has the history judged.
 //!
 //! `LAUF_FAULTS_SEED` repeats the decisions of a run, though not what the machine made of them;
-//! `LAUF_FAULTS_KILLS` says how many kills.
+//! `LAUF_FAULTS_KILLS` and `LAUF_FAULTS_KILLS_ON_NATS` say how many kills.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,11 +12,16 @@ use std::time::Duration;
 
 use oorandom::Rand64;
 
-use crate::child::{BEGIN, DIR, IDLE, MARK, ROUND, SEED};
+use crate::child::{BEGIN, DIR, IDLE, MARK, NATS, ROUND, SEED};
 use crate::history::History;
+use crate::nats::Nats;
 
 /// How many times the child is killed.
 const KILLS: u64 = 1_000;
+/// How many times with the messages on a NATS server: a process takes longer to start then.
+const KILLS_ON_NATS: u64 = 100;
+/// In one of so many cases the NATS server dies as well.
+const SERVER_TOO: u64 = 4;
 /// Folders that this happens in side by side.
 const LANES: u64 = 2;
 /// A child that says nothing for so long says nothing any more.
@@ -34,7 +39,7 @@ fn a_thousand_kills_break_no_promise() {
     let kills = setting("LAUF_FAULTS_KILLS").unwrap_or(KILLS);
     println!("LAUF_FAULTS_SEED={seed} LAUF_FAULTS_KILLS={kills}");
     let said: Vec<String> = thread::scope(|scope| {
-        let lane = |lane| scope.spawn(move || one_lane(seed ^ lane, kills / LANES));
+        let lane = |lane| scope.spawn(move || one_lane(seed ^ lane, kills / LANES, None));
         let lanes: Vec<_> = (0..LANES).map(lane).collect();
         lanes
             .into_iter()
@@ -48,12 +53,36 @@ fn a_thousand_kills_break_no_promise() {
     );
 }
 
+#[test]
+fn a_hundred_kills_on_jetstream_break_no_promise() {
+    let Some(nats) = Nats::start() else { return };
+    let seed = setting("LAUF_FAULTS_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
+    let kills = setting("LAUF_FAULTS_KILLS_ON_NATS").unwrap_or(KILLS_ON_NATS);
+    println!("LAUF_FAULTS_SEED={seed} LAUF_FAULTS_KILLS_ON_NATS={kills}");
+    let wrong = one_lane(seed, kills, Some(nats));
+    assert!(
+        wrong.is_none(),
+        "LAUF_FAULTS_SEED={seed}: {}",
+        wrong.unwrap_or_default()
+    );
+}
+
 /// Kills as often as it is told. Says what went wrong.
-fn one_lane(seed: u64, kills: u64) -> Option<String> {
+fn one_lane(seed: u64, kills: u64, mut nats: Option<Nats>) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let mut chance = Rand64::new(seed.into());
-    let mut lane = Lane::default();
+    let mut lane = Lane {
+        nats: nats.as_ref().map(Nats::url),
+        ..Lane::default()
+    };
     for round in 0..kills {
+        if let Some(nats) = nats
+            .as_mut()
+            .filter(|_| chance.rand_range(0..SERVER_TOO) == 0)
+        {
+            nats.kill();
+            nats.run();
+        }
         let child = lane.start(dir.path(), round, &mut chance, false);
         if let Err(wrong) = lane.until_killed(child, &mut chance) {
             return Some(format!("kill {round} of {kills}: {wrong}"));
@@ -89,6 +118,8 @@ struct Lane {
     lines: Vec<String>,
     /// The next number that was never used.
     begin: u64,
+    /// Where messages are, if not in the folder.
+    nats: Option<String>,
 }
 
 impl Lane {
@@ -102,6 +133,9 @@ impl Lane {
             .env(SEED, chance.rand_u64().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if let Some(url) = &self.nats {
+            command.env(NATS, url);
+        }
         if idle {
             command.env(IDLE, "1");
         }

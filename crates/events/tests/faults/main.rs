@@ -3,3 +3,5 @@
 mod child;
 mod history;
 mod kills;
+#[path = "../servers/nats.rs"]
+mod nats;

@@ -3,4 +3,7 @@
 
 mod crash;
 mod embedded;
+mod jetstream;
 mod laws;
+#[path = "../servers/nats.rs"]
+mod nats;

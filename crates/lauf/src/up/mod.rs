@@ -33,6 +33,8 @@ use lauf_sandbox::settings::Egress;
 use lauf_sandbox::{KeeperConfig, KeeperSettings};
 use lauf_store::{Resource as _, Store, Txn};
 
+pub(crate) use events::Nats;
+
 use crate::settings::{Settings, UpArgs, find_program};
 
 /// The hidden subcommand that is the keeper.
@@ -113,6 +115,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
 
     let events = events::start(events::Parts {
         data: &settings.data,
+        nats: settings.message_log.as_ref(),
         store: &store,
         clock: &clock,
         issuer: &issuer,

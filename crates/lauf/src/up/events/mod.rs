@@ -3,6 +3,7 @@
 mod emulator;
 mod keys;
 mod outgoing;
+mod place;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use lauf_events::Caller;
 use lauf_events::eventarc::{self, Eventarc};
-use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
+use lauf_events::log::MessageLog;
 use lauf_events::pubsub::{self, PubSub};
 use lauf_events::scheduler::{self, Scheduler};
 use lauf_events::tasks::{self, Tasks};
@@ -21,6 +22,7 @@ use lauf_store::Store;
 
 pub(crate) use emulator::serve as serve_emulator;
 use outgoing::Outgoing;
+pub(crate) use place::Nats;
 
 /// What runs.
 pub(crate) struct Events {
@@ -28,13 +30,15 @@ pub(crate) struct Events {
     pub(crate) scheduler: Scheduler,
     pub(crate) tasks: Tasks,
     pub(crate) eventarc: Eventarc,
-    log: EmbeddedLog,
+    log: Arc<dyn MessageLog>,
     keys: tokio::task::JoinHandle<()>,
 }
 
 /// What it is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) data: &'a Path,
+    /// The NATS server that messages are on, if they are not in files.
+    pub(crate) nats: Option<&'a Nats>,
     pub(crate) store: &'a Store,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) issuer: &'a Arc<Issuer>,
@@ -45,12 +49,7 @@ pub(crate) struct Parts<'a> {
 
 /// Starts it.
 pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Events> {
-    let dir = parts.data.join("events");
-    let clock = Arc::clone(parts.clock);
-    let open = move || EmbeddedLog::open(dir, &EmbeddedConfig::default(), clock);
-    let log = tokio::task::spawn_blocking(open)
-        .await?
-        .context("cannot open the message log")?;
+    let log = place::open(parts.data, parts.nats, parts.store, parts.clock).await?;
     let keys = keys::keep(
         parts.store.clone(),
         Arc::clone(parts.issuer),
@@ -59,7 +58,7 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Events> {
     let issuer = Arc::clone(parts.issuer);
     let caller: Arc<dyn Caller> = Arc::new(Outgoing::new(parts.listen, parts.domain, issuer));
     let pubsub = PubSub::start(pubsub::Deps {
-        log: Arc::new(log.clone()),
+        log: Arc::clone(&log),
         store: parts.store.clone(),
         clock: Arc::clone(parts.clock),
         caller: Arc::clone(&caller),
@@ -75,7 +74,7 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Events> {
     .await
     .context("cannot start Cloud Scheduler")?;
     let tasks = Tasks::start(tasks::Deps {
-        log: Arc::new(log.clone()),
+        log: Arc::clone(&log),
         store: parts.store.clone(),
         clock: Arc::clone(parts.clock),
         caller,
@@ -100,7 +99,7 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Events> {
 }
 
 impl Events {
-    /// Writes what waits, and lets go of the files.
+    /// Writes what waits, and lets go of the log.
     pub(crate) async fn close(self) {
         self.keys.abort();
         self.log.close().await;
