@@ -12,9 +12,10 @@ import sys
 
 import requests
 from google.api_core import exceptions
-from google.cloud import eventarc_v1
+from google.cloud import eventarc_publishing_v1, eventarc_v1
+from google.protobuf import any_pb2
 
-from house import PROJECT, WAIT, Gcloud, Skipped, channel, expect, fails, tell_all, wait_for
+from house import PROJECT, WAIT, Gcloud, Skipped, channel as rpc_channel, expect, fails, tell_all, wait_for
 
 REGION = f"{PROJECT}/locations/us-central1"
 AUDIT = "google.cloud.audit.log.v1.written"
@@ -61,7 +62,7 @@ class Eventarc:
     def __init__(self, server):
         self.server = server
         transport = eventarc_v1.EventarcClient.get_transport_class("grpc")
-        self.client = eventarc_v1.EventarcClient(transport=transport(channel=channel(server)))
+        self.client = eventarc_v1.EventarcClient(transport=transport(channel=rpc_channel(server)))
         self.deployed = False
 
     def deploy(self):
@@ -172,6 +173,102 @@ def what_is_done_comes_as_an_event(house):
     house.client.delete_trigger(name=trigger.name).result(WAIT)
 
 
+def events_of_ones_own_come_by_a_channel(house):
+    house.deploy()
+    channel = f"{REGION}/channels/shop"
+    made = house.client.create_channel(parent=REGION, channel_id="shop", channel={"labels": {"a": "b"}}).result(WAIT)
+    expect("channel", (made.name, made.state.name, dict(made.labels)), (channel, "ACTIVE", {"a": "b"}))
+    expect("listed", [c.name for c in house.client.list_channels(parent=REGION)], [channel])
+    trigger = house.create("orders-of-shop", channel=channel, event_filters=[
+        {"attribute": "type", "value": "order.placed"},
+        {"attribute": "country", "value": "de"},
+        {"attribute": "subject", "value": "/orders/*/items", "operator": "match-path-pattern"},
+    ])
+    expect("its channel", trigger.channel, channel)
+
+    def order(number, country="de", subject="/orders/7/items"):
+        """An event as JSON."""
+        return json.dumps({
+            "specversion": "1.0", "id": f"order-{number}", "source": "//shop", "type": "order.placed", "subject": subject,
+            "country": country, "data": {"sum": number},
+        })
+
+    # JSON and messages of protocol buffers, over gRPC.
+    transport = eventarc_publishing_v1.PublisherClient.get_transport_class("grpc")
+    publisher = eventarc_publishing_v1.PublisherClient(transport=transport(channel=rpc_channel(house.server)))
+    event = eventarc_publishing_v1.CloudEvent(
+        id="order-1", source="//shop", spec_version="1.0", type_="order.placed", binary_data=b'{"sum":1}',
+        attributes={"country": {"ce_string": "de"}, "subject": {"ce_string": "/orders/1/items"},
+                    "datacontenttype": {"ce_string": "application/json"}},
+    )
+    packed = any_pb2.Any(type_url="type.googleapis.com/io.cloudevents.v1.CloudEvent",
+                         value=eventarc_publishing_v1.CloudEvent.serialize(event))
+    texts = [order(2), order(3, country="at"), order(4, subject="/orders/items")]
+    publisher.publish_events(request={"channel": channel, "events": [packed], "text_events": texts})
+    house.server.rest("POST", f"{channel}:publishEvents", {"textEvents": [order(5)]})
+    for number in (1, 2, 5):
+        wait_for(f"event {number}", lambda number=number: house.told(f'{{"sum":{number}}}'))
+    for number in (3, 4):
+        expect(f"event {number}, which is not wanted", house.told(f'{{"sum":{number}}}'), [])
+    lines = house.told('{"sum":1}')[0]
+    headers = {key.lower(): value for key, value in (line.split(": ", 1) for line in lines[1:] if ": " in line)}
+    expect("binary mode", [headers[f"ce-{name}"] for name in ("id", "type", "source", "country")],
+           ["order-1", "order.placed", "//shop", "de"])
+    expect("content type", headers["content-type"], "application/json")
+
+    for body, part in [
+        ({}, "There is no event"),
+        ({"textEvents": ["x"]}, "text_events[0]"),
+        ({"textEvents": ['{"id": "1"}']}, "events[0].source"),
+        ({"events": [{"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}}]}, "io.cloudevents.v1.CloudEvent"),
+    ]:
+        answer = house.server.rest("POST", f"{channel}:publishEvents", body, code=400)
+        expect(f"{body}: {answer} says {part}", part in json.dumps(answer), True)
+    house.server.rest("POST", f"{REGION}/channels/none:publishEvents", {"textEvents": [order(6)]}, code=404)
+    fails(exceptions.FailedPrecondition, "orders-of-shop", lambda: house.client.delete_channel(name=channel))
+    fails(exceptions.InvalidArgument, "channel.provider", lambda: house.client.create_channel(
+        parent=REGION, channel_id="other", channel={"provider": f"{REGION}/providers/datadog"}))
+    # All of it is there after a kill.
+    house.server.kill()
+    house.server.start()
+    house.server.rest("POST", f"{channel}:publishEvents", {"textEvents": [order(7)]})
+    wait_for("event 7", lambda: house.told('{"sum":7}'))
+    changed = house.client.update_channel(channel={"name": channel, "labels": {"c": "d"}}, update_mask="labels").result(WAIT)
+    expect("labels", dict(changed.labels), {"c": "d"})
+    house.client.delete_trigger(name=trigger.name).result(WAIT)
+    house.client.delete_channel(name=channel).result(WAIT)
+    fails(exceptions.NotFound, "shop", lambda: house.client.get_channel(name=channel))
+
+
+def a_trigger_is_changed(house):
+    house.deploy()
+    trigger = house.create("moving")
+    topic = trigger.transport.pubsub.topic
+    destination = {"cloud_run": {"service": "tells", "region": "us-central1", "path": "/elsewhere"}}
+    change = {"name": trigger.name, "destination": destination, "labels": {"a": "b"}, "service_account": "nobody@example.com"}
+    changed = house.client.update_trigger(trigger=change, update_mask="destination,labels").result(WAIT)
+    expect("changed", (changed.destination.cloud_run.path, dict(changed.labels)), ("/elsewhere", {"a": "b"}))
+    expect("not in the mask", changed.service_account, ACCOUNT)
+    expect("when", changed.update_time > changed.create_time, True)
+    house.publish(topic, "moved")
+    sought = base64.b64encode(b"moved").decode()
+    wait_for("the event", lambda: house.told(sought))
+    expect("where", "POST /elsewhere HTTP/1.1" in house.told(sought)[0][0], True)
+    audit = [{"attribute": "type", "value": AUDIT}, {"attribute": "serviceName", "value": "run.googleapis.com"},
+             {"attribute": "methodName", "value": "x"}]
+    nobody = {"cloud_run": {"service": "nobody", "region": "us-central1"}}
+    for fields, mask, part in [
+        ({"event_filters": audit}, "eventFilters", "cannot be changed"),
+        ({"destination": nobody}, "destination", "There is no service 'nobody'"),
+        ({"transport": {"pubsub": {"topic": f"{PROJECT}/topics/orders"}}}, "transport", "update_mask"),
+    ]:
+        fails(exceptions.InvalidArgument, part, lambda fields=fields, mask=mask: house.client.update_trigger(
+            trigger={"name": trigger.name, **fields}, update_mask=mask))
+    fails(exceptions.NotFound, "none", lambda: house.client.update_trigger(
+        trigger={"name": f"{REGION}/triggers/none"}, update_mask="labels"))
+    house.client.delete_trigger(name=trigger.name).result(WAIT)
+
+
 def nobody_but_an_invoker_is_let_in(house):
     house.deploy()
     trigger = house.create("stranger", service_account="stranger@demo.iam.gserviceaccount.com")
@@ -249,6 +346,19 @@ def gcloud(house):
     written = [entry["protoPayload"]["resourceName"] for entry in log]
     expect("in the log", "namespaces/demo/services/other-one" in written, True)
     run(f"eventarc triggers delete deploys {where}")
+    # A channel, and what is published to it.
+    run(f"eventarc channels create parcels {where}")
+    run(f"eventarc triggers create parcels {where} --destination-run-service=tells --destination-run-region=us-central1"
+        f" --channel=parcels --event-filters=type=parcel.sent --event-filters=size=xl --service-account={ACCOUNT}")
+    run("eventarc channels publish parcels --location=us-central1 --event-id=1 --event-type=parcel.sent --event-source=//post"
+        ' --event-data={"parcel":"from-gcloud"} --event-attributes=size=xl')
+    wait_for("the event", lambda: house.told('{"parcel":"from-gcloud"}'))
+    expect("channels", [c["state"] for c in read(f"eventarc channels list {where}")], ["ACTIVE"])
+    run(f"eventarc channels delete parcels {where}", wrong="delete the trigger first")
+    run(f"eventarc triggers update parcels {where} --destination-run-path=/other")
+    expect("path", read(f"eventarc triggers describe parcels {where}")["destination"]["cloudRun"]["path"], "/other")
+    run(f"eventarc triggers delete parcels {where}")
+    run(f"eventarc channels delete parcels {where}")
     run(f"eventarc triggers delete notes {where}")
     run(f"eventarc triggers describe notes {where}", wrong="not found")
 
@@ -259,6 +369,8 @@ def stories(server):
         a_message_comes_as_an_event,
         a_trigger_has_a_topic_of_its_own,
         what_is_done_comes_as_an_event,
+        events_of_ones_own_come_by_a_channel,
+        a_trigger_is_changed,
         nobody_but_an_invoker_is_let_in,
         each_wrong_field_is_named,
         gcloud,

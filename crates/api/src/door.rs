@@ -152,12 +152,13 @@ impl Door {
                 scheduler::DOMAIN,
                 tasks::DOMAIN,
                 eventarc::DOMAIN,
+                eventarc::PUBLISHING,
             ],
             Target::Run => &[v2::DOMAIN],
             Target::PubSub => &[pubsub::DOMAIN],
             Target::Scheduler => &[scheduler::DOMAIN],
             Target::Tasks => &[tasks::DOMAIN],
-            Target::Eventarc => &[eventarc::DOMAIN],
+            Target::Eventarc => &[eventarc::DOMAIN, eventarc::PUBLISHING],
             _ => &[],
         };
         let found = apis.iter().find_map(|domain| {

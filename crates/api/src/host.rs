@@ -18,7 +18,7 @@ pub(crate) enum Target {
     Scheduler,
     /// `cloudtasks.googleapis.com`.
     Tasks,
-    /// `eventarc.googleapis.com`.
+    /// `eventarc.googleapis.com` and `eventarcpublishing.googleapis.com`.
     Eventarc,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn parse(authority: &str) -> Host {
         "pubsub" => Ok(Target::PubSub),
         "cloudscheduler" => Ok(Target::Scheduler),
         "cloudtasks" => Ok(Target::Tasks),
-        "eventarc" => Ok(Target::Eventarc),
+        "eventarc" | "eventarcpublishing" => Ok(Target::Eventarc),
         other => Err(format!("{other}.googleapis.com")),
     };
     Host {

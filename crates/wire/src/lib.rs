@@ -23,6 +23,7 @@
 //!    panic.
 #![forbid(unsafe_code)]
 
+pub mod cloud_event;
 mod frame;
 mod json;
 pub mod mask;
@@ -72,6 +73,7 @@ pub fn pool() -> &'static DescriptorPool {
             include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice(),
         )
         .expect("the build script made them, and a test reads them");
+        cloud_event::add(&mut pool).expect("it is made of what is there, and a test reads it");
         pool
     });
     &POOL

@@ -1,6 +1,6 @@
 //! Triggers of Eventarc, both ways.
 
-use lauf_events::eventarc::{Destination, Filter, Spec, Trigger, TriggerName};
+use lauf_events::eventarc::{ChannelName, Destination, Filter, Spec, Trigger, TriggerName};
 use lauf_events::pubsub::TopicName;
 use lauf_model::Status;
 use lauf_wire::google::cloud::eventarc::v1 as wire;
@@ -9,6 +9,9 @@ use crate::rpc::{missing, refuse_all, time, unsupported, wrong};
 
 /// How events are written.
 const JSON: &str = "application/json";
+
+/// The fields that an update may change: all that it does without a mask.
+pub(super) const CHANGES: [&str; 4] = ["event_filters", "service_account", "destination", "labels"];
 
 /// The topic that a trigger is given, if it is given one.
 pub(super) fn topic(sent: &wire::Trigger) -> Option<&str> {
@@ -53,22 +56,19 @@ pub(super) fn read_destination(
     }
 }
 
-/// Reads a trigger whose name, destination and topic have been read.
+/// Reads a trigger whose name, destination, topic and channel have been read.
 pub(super) fn read(
     name: TriggerName,
     sent: wire::Trigger,
     destination: Destination,
     service_url: String,
-    topic: Option<TopicName>,
+    (topic, channel): (Option<TopicName>, Option<ChannelName>),
 ) -> Result<Spec, Status> {
-    refuse_all(&[
-        ("trigger.channel", !sent.channel.is_empty()),
-        (
-            "trigger.retry_policy",
-            sent.retry_policy
-                .is_some_and(|policy| policy.max_attempts != 0),
-        ),
-    ])?;
+    refuse_all(&[(
+        "trigger.retry_policy",
+        sent.retry_policy
+            .is_some_and(|policy| policy.max_attempts != 0),
+    )])?;
     if !matches!(&*sent.event_data_content_type, "" | JSON) {
         return Err(wrong(
             "trigger.event_data_content_type",
@@ -87,6 +87,7 @@ pub(super) fn read(
         service_url,
         service_account: sent.service_account,
         topic,
+        channel,
         labels: sent.labels,
     })
 }
@@ -107,7 +108,7 @@ pub(super) fn show(trigger: &Trigger) -> wire::Trigger {
         name: spec.name.to_string(),
         uid: trigger.uid.clone(),
         create_time: Some(time(trigger.created)),
-        update_time: Some(time(trigger.created)),
+        update_time: Some(time(trigger.updated.unwrap_or(trigger.created))),
         event_filters: filters.collect(),
         service_account: spec.service_account.clone(),
         destination: Some(wire::Destination {
@@ -120,6 +121,10 @@ pub(super) fn show(trigger: &Trigger) -> wire::Trigger {
                 subscription: trigger.subscription.to_string(),
             })),
         }),
+        channel: spec
+            .channel
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
         labels: spec.labels.clone(),
         event_data_content_type: JSON.to_owned(),
         ..wire::Trigger::default()

@@ -10,13 +10,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::pattern;
-use super::trigger::{Filter, Trigger};
+use super::trigger::{Filter, MATCH_PATH, Trigger};
 use crate::pubsub::Message;
 
 /// The type of these events.
 pub const AUDIT_LOG_WRITTEN: &str = "google.cloud.audit.log.v1.written";
-/// The operator of a filter whose value is a path pattern.
-pub(super) const MATCH_PATH: &str = "match-path-pattern";
 
 const SCHEMA: &str = "https://googleapis.github.io/google-cloudevents/jsonschema/google/events/cloud/audit/v1/LogEntryData.json";
 
@@ -46,7 +44,8 @@ impl AuditEvent {
     pub(super) fn is_for(&self, trigger: &Trigger) -> bool {
         let spec = &trigger.spec;
         let here = self.location.as_deref();
-        spec.kind() == Some(AUDIT_LOG_WRITTEN)
+        spec.channel.is_none()
+            && spec.kind() == Some(AUDIT_LOG_WRITTEN)
             && spec.name.project == self.project
             && (spec.name.location == "global" || here.is_none_or(|at| at == spec.name.location))
             && spec.filters.iter().all(|filter| self.passes(filter))

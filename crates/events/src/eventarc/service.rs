@@ -1,15 +1,19 @@
 //! The door: triggers, each with its transport on Pub/Sub.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fmt::Display;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use lauf_model::{Clock, Code, Status};
 use lauf_store::{Condition, ReadError, Resource as _, Store, Txn, WriteError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::audit::{AUDIT_LOG_WRITTEN, AuditEvent};
-use super::trigger::{Spec, State, Trigger, TriggerName};
+use super::channel::Channel;
+use super::name::{ChannelName, TriggerName};
+use super::trigger::{Spec, State, Trigger};
 use crate::pubsub::{
     Oidc, Page, PubSub, Push, Retry, Subscription, SubscriptionName, Topic, TopicName,
 };
@@ -41,6 +45,7 @@ pub struct Eventarc(Arc<Inner>);
 struct Inner {
     deps: Deps,
     triggers: RwLock<BTreeMap<TriggerName, Trigger>>,
+    channels: RwLock<BTreeMap<ChannelName, Channel>>,
     /// Held by whoever changes what there is.
     admin: Mutex<()>,
 }
@@ -52,7 +57,10 @@ impl Eventarc {
     /// When the store cannot be read.
     pub async fn start(deps: Deps) -> Result<Self, ReadError> {
         let stored = deps.store.all::<Trigger>().await?.0;
+        let channels = deps.store.all::<Channel>().await?.0.into_iter();
+        let channels = channels.map(|stored| (stored.value.name.clone(), stored.value));
         let this = Self(Arc::new(Inner {
+            channels: RwLock::new(channels.collect()),
             deps,
             triggers: RwLock::default(),
             admin: Mutex::new(()),
@@ -61,8 +69,8 @@ impl Eventarc {
             let name = trigger.spec.name.clone();
             let finished = match trigger.state {
                 State::Made => {
-                    this.keep(trigger);
-                    Ok(())
+                    this.keep(trigger.clone());
+                    this.catch_up(&trigger).await
                 }
                 State::Making => match this.make(trigger.clone()).await {
                     Ok(_) => Ok(()),
@@ -78,19 +86,77 @@ impl Eventarc {
         Ok(this)
     }
 
-    fn keep(&self, trigger: Trigger) {
-        let mut triggers = self
-            .0
-            .triggers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        triggers.insert(trigger.spec.name.clone(), trigger);
+    /// Held by whoever changes what there is.
+    pub(super) async fn admin(&self) -> MutexGuard<'_, ()> {
+        self.0.admin.lock().await
     }
 
-    async fn write(&self, txn: Txn, name: &TriggerName) -> Result<(), Status> {
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.deps.clock.now()
+    }
+
+    pub(super) fn pubsub(&self) -> &PubSub {
+        &self.0.deps.pubsub
+    }
+
+    fn triggers(&self) -> RwLockReadGuard<'_, BTreeMap<TriggerName, Trigger>> {
+        let triggers = self.0.triggers.read();
+        triggers.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn triggers_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<TriggerName, Trigger>> {
+        let triggers = self.0.triggers.write();
+        triggers.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn channels(&self) -> RwLockReadGuard<'_, BTreeMap<ChannelName, Channel>> {
+        let channels = self.0.channels.read();
+        channels.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn channels_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ChannelName, Channel>> {
+        let channels = self.0.channels.write();
+        channels.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first trigger that is so.
+    pub(super) fn first_trigger(&self, so: impl Fn(&Trigger) -> bool) -> Option<TriggerName> {
+        let triggers = self.triggers();
+        let found = triggers.values().find(|trigger| so(trigger));
+        found.map(|trigger| trigger.spec.name.clone())
+    }
+
+    /// The topics of the triggers that want something.
+    pub(super) fn topics_of(&self, wants: impl Fn(&Trigger) -> bool) -> Vec<TopicName> {
+        let triggers = self.triggers();
+        let wanting = triggers.values().filter(|trigger| wants(trigger));
+        wanting.map(|trigger| trigger.topic.clone()).collect()
+    }
+
+    pub(super) fn keep(&self, trigger: Trigger) {
+        let name = trigger.spec.name.clone();
+        self.triggers_mut().insert(name, trigger);
+    }
+
+    /// Lets a trigger's subscription push where the trigger says: it was changed, and the server was
+    /// killed in between.
+    async fn catch_up(&self, trigger: &Trigger) -> Result<(), Status> {
+        let wanted = Some(push(trigger));
+        let subscription = self.pubsub().subscription(&trigger.subscription)?;
+        if trigger.updated.is_none() || subscription.push == wanted {
+            return Ok(());
+        }
+        let pushed = self.pubsub().modify_push(&trigger.subscription, wanted);
+        pushed.await
+    }
+
+    pub(super) async fn write(&self, txn: Txn, name: &impl Display) -> Result<(), Status> {
         match self.0.deps.store.write(txn).await {
             Ok(_) => Ok(()),
-            Err(WriteError::Conflict { .. }) => Err(exists(name)),
+            Err(WriteError::Conflict { .. }) => Err(Status::new(
+                Code::Aborted,
+                format!("'{name}' has been changed by somebody else meanwhile. Try again."),
+            )),
             Err(error) => Err(Status::new(
                 Code::Unavailable,
                 format!("It could not be stored: {error}. Try again."),
@@ -98,7 +164,7 @@ impl Eventarc {
         }
     }
 
-    async fn put(&self, trigger: &Trigger) -> Result<(), Status> {
+    pub(super) async fn put(&self, trigger: &Trigger) -> Result<(), Status> {
         let key = Trigger::at(&trigger.spec.name);
         let txn = Txn::new()
             .require(Condition::Exists(key.clone()))
@@ -112,21 +178,17 @@ impl Eventarc {
     /// When something is wrong with it, its topic is not there, or there is one of that name.
     pub async fn create(&self, spec: Spec) -> Result<Trigger, Status> {
         spec.check()?;
-        let _admin = self.0.admin.lock().await;
+        let _admin = self.admin().await;
         if self.get(&spec.name).is_ok() {
             return Err(exists(&spec.name));
         }
         if let Some(topic) = &spec.topic {
             self.0.deps.pubsub.topic(topic)?;
         }
-        let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).map_err(|error| {
-            Status::new(
-                Code::Unavailable,
-                format!("The system gives no randomness: {error}."),
-            )
-        })?;
-        let uid = format!("{:032x}", u128::from_be_bytes(random));
+        if let Some(channel) = &spec.channel {
+            self.channel(channel)?;
+        }
+        let uid = uid()?;
         // As Google names them, so that they are known for what they are.
         let base = format!("eventarc-{}-{}", spec.name.location, spec.name.id);
         let tail = &uid[..8];
@@ -141,7 +203,8 @@ impl Eventarc {
                 project,
                 id: format!("{base}-sub-{tail}"),
             },
-            created: self.0.deps.clock.now(),
+            created: self.now(),
+            updated: None,
             state: State::Making,
             uid,
             spec,
@@ -181,29 +244,15 @@ impl Eventarc {
         let name = &trigger.spec.name;
         let delete = Txn::new().delete(Trigger::at(name));
         self.write(delete, name).await?;
-        let mut triggers = self
-            .0
-            .triggers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        triggers.remove(name);
+        self.triggers_mut().remove(name);
         Ok(())
     }
 
     /// Sends an entry of the audit log to whoever has a trigger for it. Durable when it returns; what
     /// cannot be sent is said in the log, since what it tells of has been done.
     pub async fn audited(&self, event: &AuditEvent) {
-        let wanted: Vec<TopicName> = {
-            let triggers = self
-                .0
-                .triggers
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            let wanted = triggers.values().filter(|trigger| event.is_for(trigger));
-            wanted.map(|trigger| trigger.topic.clone()).collect()
-        };
-        for topic in wanted {
-            let sent = self.0.deps.pubsub.publish(&topic, vec![event.message()]);
+        for topic in self.topics_of(|trigger| event.is_for(trigger)) {
+            let sent = self.pubsub().publish(&topic, vec![event.message()]);
             if let Err(status) = sent.await {
                 tracing::error!(%topic, %status, "an event of the audit log could not be sent");
             }
@@ -215,41 +264,19 @@ impl Eventarc {
     /// # Errors
     /// When there is none.
     pub fn get(&self, name: &TriggerName) -> Result<Trigger, Status> {
-        let triggers = self
-            .0
-            .triggers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let found = triggers.get(name).cloned();
+        let found = self.triggers().get(name).cloned();
         found.ok_or_else(|| Status::not_found("Trigger", name))
     }
 
     /// A region's triggers, by name.
     #[must_use]
     pub fn list(&self, project: &str, location: &str, size: usize, token: &str) -> Page<Trigger> {
-        let size = if size == 0 {
-            MAX_PAGE
-        } else {
-            size.min(MAX_PAGE)
-        };
-        let triggers = self
-            .0
-            .triggers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut found = triggers
-            .values()
-            .filter(|trigger| {
-                let name = &trigger.spec.name;
-                name.project == project && name.location == location
-            })
-            .filter(|trigger| token.is_empty() || *trigger.spec.name.id > *token);
-        let items: Vec<Trigger> = found.by_ref().take(size).cloned().collect();
-        let next = match (found.next(), items.last()) {
-            (Some(_), Some(last)) => last.spec.name.id.clone(),
-            _ => String::new(),
-        };
-        Page { items, next }
+        let triggers = self.triggers();
+        let of_region = triggers.values().filter(|trigger| {
+            let name = &trigger.spec.name;
+            name.project == project && name.location == location
+        });
+        page(of_region, |trigger| &trigger.spec.name.id, size, token)
     }
 
     /// Deletes a trigger with its transport, but for a topic that it was given.
@@ -257,13 +284,45 @@ impl Eventarc {
     /// # Errors
     /// When there is none.
     pub async fn delete(&self, name: &TriggerName) -> Result<Trigger, Status> {
-        let _admin = self.0.admin.lock().await;
+        let _admin = self.admin().await;
         let mut trigger = self.get(name)?;
         trigger.state = State::Going;
         self.put(&trigger).await?;
         self.remove(&trigger).await?;
         Ok(trigger)
     }
+}
+
+/// Of things in the order of their ids, those after the token's, and the token of those that follow.
+pub(super) fn page<'a, T: Clone + 'a>(
+    all: impl Iterator<Item = &'a T>,
+    id: impl Fn(&T) -> &String,
+    size: usize,
+    token: &str,
+) -> Page<T> {
+    let size = match size {
+        0 => MAX_PAGE,
+        size => size.min(MAX_PAGE),
+    };
+    let mut found = all.filter(|one| token.is_empty() || **id(one) > *token);
+    let items: Vec<T> = found.by_ref().take(size).cloned().collect();
+    let next = match (found.next(), items.last()) {
+        (Some(_), Some(last)) => id(last).clone(),
+        _ => String::new(),
+    };
+    Page { items, next }
+}
+
+/// An id that nothing else has.
+pub(super) fn uid() -> Result<String, Status> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        Status::new(
+            Code::Unavailable,
+            format!("The system gives no randomness: {error}."),
+        )
+    })?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
 fn exists(name: &TriggerName) -> Status {
@@ -290,22 +349,28 @@ fn gone(deleted: Result<(), Status>) -> Result<(), Status> {
 }
 
 fn subscription(trigger: &Trigger) -> Subscription {
-    let spec = &trigger.spec;
-    let audit = spec.kind() == Some(AUDIT_LOG_WRITTEN);
     Subscription {
-        push: Some(Push {
-            oidc: (!spec.service_account.is_empty()).then(|| Oidc {
-                service_account: spec.service_account.clone(),
-                audience: spec.service_url.clone(),
-            }),
-            event_source: (!audit).then(|| format!("//pubsub.googleapis.com/{}", trigger.topic)),
-            events: audit,
-            ..Push::new(format!("{}{}", spec.service_url, spec.destination.path))
-        }),
+        push: Some(push(trigger)),
         ack_deadline: ACK_DEADLINE,
         // It goes when its trigger does, and not before.
         expiration: None,
         retry: Some(RETRY),
         ..Subscription::new(trigger.subscription.clone(), trigger.topic.clone())
+    }
+}
+
+/// How its events are sent.
+pub(super) fn push(trigger: &Trigger) -> Push {
+    let spec = &trigger.spec;
+    // All but messages of Pub/Sub are CloudEvents already when they are published.
+    let events = spec.channel.is_some() || spec.kind() == Some(AUDIT_LOG_WRITTEN);
+    Push {
+        oidc: (!spec.service_account.is_empty()).then(|| Oidc {
+            service_account: spec.service_account.clone(),
+            audience: spec.service_url.clone(),
+        }),
+        event_source: (!events).then(|| format!("//pubsub.googleapis.com/{}", trigger.topic)),
+        events,
+        ..Push::new(format!("{}{}", spec.service_url, spec.destination.path))
     }
 }

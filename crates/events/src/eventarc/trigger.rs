@@ -1,70 +1,19 @@
 //! Triggers as they are stored, and what is allowed in them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
 use lauf_model::{Status, Violation};
 use lauf_store::{Key, Kind, Resource};
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AUDIT_LOG_WRITTEN, MATCH_PATH};
+use super::audit::AUDIT_LOG_WRITTEN;
+use super::name::{ChannelName, TriggerName};
 use super::pattern;
 use crate::pubsub::{MESSAGE_PUBLISHED, SubscriptionName, TopicName};
 
-/// The name of a trigger: `projects/PROJECT/locations/LOCATION/triggers/ID`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TriggerName {
-    /// The project's id.
-    pub project: String,
-    /// The region.
-    pub location: String,
-    /// Its name there.
-    pub id: String,
-}
-
-impl TriggerName {
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// When the text has another form, or the id is not one.
-    pub fn parse(field: &str, text: &str) -> Result<Self, Status> {
-        let words: Vec<&str> = text.split('/').collect();
-        let wrong = |text: String| Status::invalid(vec![Violation::new(field, text)]);
-        let ["projects", project, "locations", location, "triggers", id] = words.as_slice() else {
-            return Err(wrong(format!(
-                "'{text}' has not the form projects/PROJECT/locations/LOCATION/triggers/TRIGGER."
-            )));
-        };
-        let fits = (1..=63).contains(&id.len())
-            && id.starts_with(|c: char| c.is_ascii_lowercase())
-            && !id.ends_with('-')
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !fits || project.is_empty() || location.is_empty() {
-            return Err(wrong(format!(
-                "'{id}' is not the id of a trigger: 1 to 63 lowercase letters, digits and -, beginning \
-                 with a letter and not ending with -."
-            )));
-        }
-        Ok(Self {
-            project: (*project).to_owned(),
-            location: (*location).to_owned(),
-            id: (*id).to_owned(),
-        })
-    }
-}
-
-impl fmt::Display for TriggerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "projects/{}/locations/{}/triggers/{}",
-            self.project, self.location, self.id
-        )
-    }
-}
+/// The operator of a filter whose value is a path pattern.
+pub(super) const MATCH_PATH: &str = "match-path-pattern";
 
 /// Which events are meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +52,9 @@ pub struct Spec {
     pub service_account: String,
     /// The topic whose messages are the events; without, one is made.
     pub topic: Option<TopicName>,
+    /// The channel that the events are published to; without, they are Lauf's own.
+    #[serde(default)]
+    pub channel: Option<ChannelName>,
     /// What users hang on it.
     pub labels: BTreeMap<String, String>,
 }
@@ -116,6 +68,9 @@ pub struct Trigger {
     pub uid: String,
     /// When it was made.
     pub created: Timestamp,
+    /// When it was last changed, if it was.
+    #[serde(default)]
+    pub updated: Option<Timestamp>,
     /// The topic whose messages are the events.
     pub topic: TopicName,
     /// The subscription that sends them.
@@ -158,6 +113,7 @@ impl Spec {
                      type={AUDIT_LOG_WRITTEN}."
                 ),
             ),
+            Some(_) if self.channel.is_some() => self.check_channel(&mut add),
             Some(MESSAGE_PUBLISHED) => {
                 for filter in &self.filters {
                     if filter.attribute != "type" || !filter.operator.is_empty() {
@@ -176,7 +132,8 @@ impl Spec {
                 "trigger.event_filters",
                 format!(
                     "Events of the type '{kind}' are not there in this version of Lauf; \
-                     {MESSAGE_PUBLISHED} and {AUDIT_LOG_WRITTEN} are."
+                     {MESSAGE_PUBLISHED} and {AUDIT_LOG_WRITTEN} are, and what is published to a channel \
+                     that the trigger names."
                 ),
             ),
         }
@@ -206,6 +163,49 @@ impl Spec {
     pub(super) fn kind(&self) -> Option<&str> {
         let kind = self.filters.iter().find(|f| f.attribute == "type");
         kind.map(|filter| &*filter.value)
+    }
+
+    /// What is wrong with filters of events that are published to a channel.
+    fn check_channel(&self, add: &mut impl FnMut(&str, String)) {
+        const FIELD: &str = "trigger.event_filters";
+        for filter in &self.filters {
+            let Filter {
+                attribute,
+                value,
+                operator,
+            } = filter;
+            let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+            if attribute.is_empty() || !attribute.bytes().all(letters) {
+                add(
+                    FIELD,
+                    format!(
+                        "'{attribute}' is no name of an attribute: lowercase letters and digits."
+                    ),
+                );
+            }
+            match &**operator {
+                "" => {}
+                MATCH_PATH if attribute == "type" => add(
+                    FIELD,
+                    format!("'type' cannot be compared by '{operator}'; leave the operator out."),
+                ),
+                MATCH_PATH => {
+                    if let Some(problem) = pattern::problem(value) {
+                        add(FIELD, format!("'{value}' is no path pattern: {problem}."));
+                    }
+                }
+                _ => add(
+                    FIELD,
+                    format!("'{operator}' is no operator; leave it out or make it {MATCH_PATH}."),
+                ),
+            }
+        }
+        if self.topic.is_some() {
+            add(
+                "trigger.transport.pubsub.topic",
+                "A trigger of a channel has a topic of its own; leave this field out.".to_owned(),
+            );
+        }
     }
 
     /// What is wrong with filters of audit log entries.
