@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod backlog;
 mod burst;
 mod cold_start;
 mod density;
@@ -14,7 +15,9 @@ mod peers;
 mod platform;
 mod proxies;
 mod proxy;
+mod pubsub;
 mod sample;
+mod schedules;
 mod simulate;
 mod stats;
 
@@ -41,6 +44,12 @@ enum Command {
     Jobs(jobs::Options),
     /// Pub/Sub's core: durable publishes beside the bare disk, pulls, pushes.
     Events(events::Options),
+    /// Ten million messages that nobody reads: memory, and the speed of everything else.
+    Backlog(backlog::Options),
+    /// Cloud Scheduler with a hundred thousand jobs.
+    Schedules(schedules::Options),
+    /// Publishes, pulls and pushes over the wire, beside Google's emulator, NATS and Redis.
+    Pubsub(pubsub::Options),
     /// Memory and descriptors of idle instances.
     Density(density::Options),
     /// Requests per CPU-second, p50 and p99 of the gateway beside nginx, haproxy, Envoy and Caddy.
@@ -64,6 +73,9 @@ fn main() -> anyhow::Result<()> {
         Command::Deploy(options) => deploy::run(&options),
         Command::Jobs(options) => jobs::run(&options),
         Command::Events(options) => events::run(&options),
+        Command::Backlog(options) => backlog::run(&options),
+        Command::Schedules(options) => schedules::run(&options),
+        Command::Pubsub(options) => pubsub::run(&options),
         Command::Density(options) => density::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Simulate(options) => simulate::run(&options),

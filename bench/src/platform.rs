@@ -40,8 +40,13 @@ pub(crate) struct Instances {
 impl Platform {
     /// Starts it with these arguments of `lauf up` and waits until it says where it is.
     pub(crate) fn up(arguments: &[&str]) -> anyhow::Result<Self> {
-        let program = program()?;
         let dir = tempfile::Builder::new().prefix("lauf-bench-").tempdir()?;
+        Self::up_in(dir, arguments)
+    }
+
+    /// The same in a folder of its own that is there already.
+    pub(crate) fn up_in(dir: tempfile::TempDir, arguments: &[&str]) -> anyhow::Result<Self> {
+        let program = program()?;
         let data = dir.path().join("data");
         let log = File::create(dir.path().join("log"))?;
         let server = Group::spawn(
@@ -92,6 +97,11 @@ impl Platform {
         self.region = text("region")?.to_owned();
         self.token = fs::read_to_string(text("token_file")?)?.trim().to_owned();
         Ok(())
+    }
+
+    /// The administrator's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// What the server has written.

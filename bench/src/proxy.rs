@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 
 use crate::backend::HOST;
 use crate::proxies::{self, Process, Proxy};
+use crate::stats;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -122,9 +123,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let values: Vec<f64> = samples.iter().map(of).collect();
+    stats::median(&values)
 }
 
 fn measure(proxy: &Proxy, connections: u32, seconds: u32, dir: &Path) -> anyhow::Result<Sample> {

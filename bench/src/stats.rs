@@ -45,6 +45,13 @@ impl Times {
     }
 }
 
+/// The middle one of several figures. Not a number where there are none.
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// The heading above [`Times::columns`].
 pub(crate) fn heading(first: &str) -> String {
     let names = ["min ms", "p50 ms", "p95 ms", "p99 ms", "max ms"];

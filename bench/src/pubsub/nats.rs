@@ -1,0 +1,129 @@
+//! NATS JetStream with its own client.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::{Context, context::ContextBuilder, stream};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use super::server::Server;
+use super::{Options, Peer};
+use crate::machine::now;
+
+pub(super) struct Nats {
+    context: Context,
+    round: usize,
+    _server: Server,
+}
+
+impl Nats {
+    pub(super) async fn start(dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        let server = Server::nats(dir).await?;
+        let client = async_nats::connect(format!("nats://127.0.0.1:{}", server.port)).await?;
+        Ok(Self {
+            context: ContextBuilder::new()
+                .backpressure_on_inflight(true)
+                .build(client),
+            round: 0,
+            _server: server,
+        })
+    }
+
+    fn stream(&self) -> String {
+        format!("bench-{}", self.round)
+    }
+}
+
+fn body(options: &Options) -> Bytes {
+    Bytes::from(vec![b'x'; options.size])
+}
+
+#[async_trait]
+impl Peer for Nats {
+    fn name(&self) -> &'static str {
+        "nats jetstream"
+    }
+
+    fn durability(&self) -> &'static str {
+        "synced to the disk"
+    }
+
+    async fn begin(&mut self, round: usize) -> anyhow::Result<()> {
+        self.round = round;
+        let config = stream::Config {
+            name: self.stream(),
+            subjects: vec![self.stream()],
+            storage: stream::StorageType::File,
+            ..stream::Config::default()
+        };
+        self.context.create_stream(config).await?;
+        Ok(())
+    }
+
+    async fn publish(&mut self, options: &Options) -> anyhow::Result<(usize, Duration)> {
+        let (begin, publishing) = (now(), options.publishing());
+        let batch = options.batch;
+        let publishers: Vec<_> = (0..options.batches)
+            .map(|_| {
+                let (context, subject, body) = (self.context.clone(), self.stream(), body(options));
+                tokio::spawn(async move {
+                    let mut messages = 0;
+                    while begin.elapsed() < publishing {
+                        let mut acks = Vec::with_capacity(batch);
+                        for _ in 0..batch {
+                            acks.push(context.publish(subject.clone(), body.clone()).await?);
+                        }
+                        for ack in acks {
+                            ack.await?;
+                            messages += 1;
+                        }
+                    }
+                    anyhow::Ok(messages)
+                })
+            })
+            .collect();
+        let mut messages = 0;
+        for publisher in publishers {
+            messages += publisher.await??;
+        }
+        Ok((messages, begin.elapsed()))
+    }
+
+    async fn pull(&mut self, messages: usize) -> anyhow::Result<Duration> {
+        let begin = now();
+        let stream = self.context.get_stream(self.stream()).await?;
+        let config = pull::Config {
+            durable_name: Some("bench".to_owned()),
+            max_ack_pending: 10_000,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await?;
+        let mut came = consumer.messages().await?;
+        for _ in 0..messages {
+            let message = came.try_next().await?.context("no more comes")?;
+            message
+                .ack()
+                .await
+                .map_err(|error| anyhow::anyhow!("{error}"))?;
+        }
+        Ok(begin.elapsed())
+    }
+
+    async fn singles(&mut self, options: &Options) -> anyhow::Result<Vec<Duration>> {
+        let mut times = Vec::new();
+        for _ in 0..options.singles {
+            let begin = now();
+            let ack = self.context.publish(self.stream(), body(options)).await?;
+            ack.await?;
+            times.push(begin.elapsed());
+        }
+        Ok(times)
+    }
+
+    async fn pushes(&mut self, _: &Options) -> anyhow::Result<Vec<Duration>> {
+        Ok(Vec::new())
+    }
+}
