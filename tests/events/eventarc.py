@@ -240,6 +240,30 @@ def events_of_ones_own_come_by_a_channel(house):
     fails(exceptions.NotFound, "shop", lambda: house.client.get_channel(name=channel))
 
 
+def a_pushed_image_comes_as_an_event(house):
+    house.deploy()
+    topic = f"{PROJECT}/topics/gcr"
+    house.server.rest("PUT", topic, {})
+    trigger = house.create("pushed", topic)
+    house.server.lauf("image", "pack", str(house.server.folder / "tells"), "-t", "demo/told:v7", "--entrypoint", "/tells")
+    name = f"127.0.0.1:{house.server.port}/demo/told"
+
+    def pushed():
+        """What the events say."""
+        bodies = [json.loads(lines[-1]) for lines in house.told(trigger.transport.pubsub.subscription)]
+        return [json.loads(base64.b64decode(body["message"]["data"])) for body in bodies]
+
+    wait_for("the event", lambda: any(said.get("tag") == f"{name}:v7" for said in pushed()))
+    said = next(said for said in pushed() if said.get("tag") == f"{name}:v7")
+    expect("action", said["action"], "INSERT")
+    expect("digest", said["digest"].startswith(f"{name}@sha256:"), True)
+    url = f"http://127.0.0.1:{house.server.port}/v2/demo/told/manifests/v7"
+    answer = requests.delete(url, headers={"authorization": f"Bearer {house.server.token}"}, timeout=WAIT)
+    expect("deleted", answer.status_code, 202)
+    wait_for("the other event", lambda: {"action": "DELETE", "tag": f"{name}:v7"} in pushed())
+    house.client.delete_trigger(name=trigger.name).result(WAIT)
+
+
 def a_trigger_is_changed(house):
     house.deploy()
     trigger = house.create("moving")
@@ -370,6 +394,7 @@ def stories(server):
         a_trigger_has_a_topic_of_its_own,
         what_is_done_comes_as_an_event,
         events_of_ones_own_come_by_a_channel,
+        a_pushed_image_comes_as_an_event,
         a_trigger_is_changed,
         nobody_but_an_invoker_is_let_in,
         each_wrong_field_is_named,

@@ -11,10 +11,13 @@ use lauf_iam::{Iam, Issuer};
 use lauf_image::{Action, AuthError, RegistryAuth};
 use tower::ServiceExt;
 
+use super::pushed::{Change, Pushed};
+
 /// Both faces behind one door.
 pub(crate) struct Faces {
     pub(crate) api: Router,
     pub(crate) registry: Router,
+    pub(crate) pushed: Arc<Pushed>,
     pub(crate) issuer: Arc<Issuer>,
 }
 
@@ -31,16 +34,22 @@ impl Face for Faces {
             .extensions_mut()
             .insert(lauf_api::Client(info.peer.ip()));
         let registry = is_registry(&info.host, request.uri().path());
-        let router = if registry {
-            self.registry.clone()
+        let (router, change) = if registry {
+            (self.registry.clone(), Change::of(&request))
         } else {
-            self.api.clone()
+            (self.api.clone(), None)
         };
+        let pushed = Arc::clone(&self.pushed);
         Box::pin(async move {
-            router
+            let response = router
                 .oneshot(request)
                 .await
-                .unwrap_or_else(|never| match never {})
+                .unwrap_or_else(|never| match never {});
+            if let Some(change) = change {
+                let messages = change.messages(&response);
+                pushed.tell(&change, messages).await;
+            }
+            response
         })
     }
 }

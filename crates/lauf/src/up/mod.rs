@@ -7,6 +7,7 @@ mod garbage;
 mod host_ports;
 mod logs;
 mod memory;
+mod pushed;
 mod record;
 mod server_file;
 
@@ -172,6 +173,10 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
             face: Arc::new(face::Faces {
                 api,
                 registry,
+                pushed: Arc::new(pushed::Pushed {
+                    pubsub: events.pubsub.clone(),
+                    default_project: settings.default_project.clone(),
+                }),
                 issuer,
             }),
             requests: Arc::new(record::RequestLog::new(logs.sink())),
