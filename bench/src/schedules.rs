@@ -169,6 +169,7 @@ fn job(number: usize, now: Timestamp) -> anyhow::Result<Job> {
         updated: now,
         next: Some(Timestamp::from_second(next)?),
         last: None,
+        again: 0,
     })
 }
 

@@ -58,6 +58,7 @@ pub(super) fn read(name: JobName, sent: wire::Job) -> Result<Job, Status> {
         updated: Timestamp::UNIX_EPOCH,
         next: None,
         last: None,
+        again: 0,
     })
 }
 

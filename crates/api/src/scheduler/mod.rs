@@ -96,6 +96,7 @@ impl CloudScheduler for Face {
                     updated: kept.updated,
                     next: kept.next,
                     last: kept.last.take(),
+                    again: kept.again,
                     ..wanted
                 };
                 Ok(())

@@ -152,6 +152,9 @@ pub struct Job {
     pub next: Option<Timestamp>,
     /// When it was last tried, and what came of it.
     pub last: Option<Last>,
+    /// How often it is run again when the run under way is over, because somebody asked meanwhile.
+    #[serde(default)]
+    pub again: u32,
 }
 
 /// An attempt.

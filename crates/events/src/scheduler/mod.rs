@@ -12,6 +12,7 @@
 mod cron;
 mod job;
 mod service;
+mod table;
 
 pub use cron::{Cron, CronError};
 pub use job::{DEFAULT_DEADLINE, Job, JobName, Last, MAX_BODY, Retries, Target};

@@ -1,24 +1,34 @@
 //! The door, and the one task that waits for what is due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use http::{HeaderName, HeaderValue, Request, header};
 use jiff::{SignedDuration, Timestamp};
 use lauf_model::{Clock, Code, Status};
 use lauf_store::{Condition, ReadError, Resource as _, Store, Txn, WriteError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::job::{Job, JobName, Last, Target};
+use super::table::{Ended, Entry, Run, Table};
 use crate::call::{CallError, Caller, code_of};
 use crate::pubsub::{Message, Page, PubSub};
 
-/// How far the wall clock may have jumped before it is noticed.
+/// How long it may take until it is noticed that the clock was set.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A clock that is corrected a little now and then was not set back.
+const SET_BACK: SignedDuration = SignedDuration::from_secs(30);
 /// How many jobs run at a time. More wait their turn.
 const MAX_RUNNING: usize = 1_000;
+/// How many that have run are put down before whoever changes jobs has a turn.
+const ENDED: usize = 64;
+/// How many of them are stored at a time: together, and with the largest bodies, they fit the store's queue.
+const STORED: usize = 16;
 const MAX_PAGE: usize = 500;
 
 /// What Scheduler works with.
@@ -41,56 +51,15 @@ pub struct Scheduler(Arc<Inner>);
 struct Inner {
     deps: Deps,
     table: Mutex<Table>,
+    /// What both clocks said when they were last looked at.
+    looked: Mutex<(Timestamp, Duration)>,
     /// Something was put into the table that is due before all else.
     earlier: Arc<Notify>,
     running: Arc<Semaphore>,
+    /// Attempts to be put down. A job is there at most once.
+    ended: mpsc::UnboundedSender<Ended>,
     /// Held by whoever changes what there is.
     admin: tokio::sync::Mutex<()>,
-}
-
-/// All jobs, and what is due when.
-#[derive(Default)]
-struct Table {
-    jobs: BTreeMap<JobName, Entry>,
-    due: BTreeSet<(Timestamp, JobName)>,
-}
-
-struct Entry {
-    job: Arc<Job>,
-    /// When it stands in `due`.
-    due: Option<Timestamp>,
-    /// The run under way, if there is one.
-    run: Option<Run>,
-}
-
-/// A run under way: one time that has come, and the attempts at it.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// The time that has come.
-    of: Timestamp,
-    /// When it was first tried.
-    first: Duration,
-    failures: u32,
-}
-
-impl Table {
-    fn schedule(&mut self, name: &JobName, at: Option<Timestamp>) {
-        let Some(entry) = self.jobs.get_mut(name) else {
-            return;
-        };
-        if let Some(before) = entry.due.take() {
-            self.due.remove(&(before, name.clone()));
-        }
-        if let Some(at) = at {
-            entry.due = Some(at);
-            self.due.insert((at, name.clone()));
-        }
-    }
-
-    fn remove(&mut self, name: &JobName) {
-        self.schedule(name, None);
-        self.jobs.remove(name);
-    }
 }
 
 impl Scheduler {
@@ -111,11 +80,17 @@ impl Scheduler {
             table.jobs.insert(name.clone(), entry);
             table.schedule(&name, next);
         }
+        let clocks = (deps.clock.now(), deps.clock.monotonic());
+        // It may have been set back since the last server stored what is due.
+        table.reckon(clocks.0);
+        let (ended, mut to_settle) = mpsc::unbounded_channel();
         let this = Self(Arc::new(Inner {
             deps,
             table: Mutex::new(table),
+            looked: Mutex::new(clocks),
             earlier: Arc::default(),
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            ended,
             admin: tokio::sync::Mutex::new(()),
         }));
         // The task must not keep alive what it waits for.
@@ -130,6 +105,14 @@ impl Scheduler {
                 }
             }
         });
+        let weak = Arc::downgrade(&this.0);
+        tokio::spawn(async move {
+            let mut some = Vec::new();
+            while to_settle.recv_many(&mut some, ENDED).await > 0 {
+                let Some(inner) = weak.upgrade() else { return };
+                Self(inner).settle(mem::take(&mut some)).await;
+            }
+        });
         Ok(this)
     }
 
@@ -141,8 +124,24 @@ impl Scheduler {
         self.0.deps.clock.now()
     }
 
+    /// Whether the wall clock says less than it would if nobody had set it.
+    fn was_set_back(&self) -> bool {
+        let clock = &self.0.deps.clock;
+        let (now, monotonic) = (clock.now(), clock.monotonic());
+        let looked = self.0.looked.lock();
+        let mut looked = looked.unwrap_or_else(PoisonError::into_inner);
+        let passed = SignedDuration::try_from(monotonic.saturating_sub(looked.1));
+        let expected = looked.0.checked_add(passed.unwrap_or_default());
+        *looked = (now, monotonic);
+        expected.is_ok_and(|expected| expected.duration_since(now) > SET_BACK)
+    }
+
     /// Starts what is due. Says how long there is nothing to do.
     async fn turn(&self) -> Duration {
+        if self.was_set_back() {
+            tracing::warn!("the clock was set back; schedules are reckoned anew");
+            self.table().reckon(self.now());
+        }
         loop {
             let now = self.now();
             let next = {
@@ -207,54 +206,43 @@ impl Scheduler {
         if let Err(status) = &result {
             tracing::debug!(%name, %status, failures, "a scheduled job failed");
         }
-        self.settle(&name, run, last, failures, retry).await;
+        let ended = Ended {
+            name,
+            run,
+            last,
+            failures,
+            retry,
+        };
+        // Nobody is left to hear it only when all is over.
+        let _ = self.0.ended.send(ended);
     }
 
-    /// Puts down what came of an attempt.
-    async fn settle(
-        &self,
-        name: &JobName,
-        run: Run,
-        last: Last,
-        failures: u32,
-        retry: Option<Duration>,
-    ) {
+    /// Puts down what came of attempts.
+    async fn settle(&self, ended: Vec<Ended>) {
         let _admin = self.0.admin.lock().await;
-        let now = self.now();
-        let mut job = {
+        let jobs: Vec<(Job, Option<Timestamp>)> = {
+            let (now, mut table) = (self.now(), self.table());
+            let settled = |one| table.settle(one, now);
+            ended.into_iter().filter_map(settled).collect()
+        };
+        // All at once, so that the store syncs once for many.
+        let mut stored = stream::iter(jobs)
+            .map(|(job, due)| async move {
+                // What cannot be stored is at worst done again by the next start.
+                if let Err(status) = self.put(&job).await {
+                    tracing::warn!(name = %job.name, %status, "what came of a scheduled job could not be stored");
+                }
+                (job, due)
+            })
+            .buffer_unordered(STORED);
+        while let Some((job, due)) = stored.next().await {
             let mut table = self.table();
-            let Some(entry) = table.jobs.get_mut(name) else {
-                return;
-            };
-            // A retry is of this run; without one the run is over.
-            entry.run = retry.map(|_| Run { failures, ..run });
-            (*entry.job).clone()
-        };
-        job.last = Some(last);
-        let due = match retry {
-            // The store keeps the time that the run is of, so that a start goes on with it.
-            Some(wait) => now
-                .checked_add(SignedDuration::try_from(wait).unwrap_or_default())
-                .ok(),
-            None => {
-                job.next = if job.paused {
-                    None
-                } else {
-                    job.due_after(now.max(run.of))
-                };
-                job.next
+            let name = job.name.clone();
+            if let Some(entry) = table.jobs.get_mut(&name) {
+                entry.job = Arc::new(job);
             }
-        };
-        // What cannot be stored is at worst done again by the next start.
-        if let Err(status) = self.put(&job).await {
-            tracing::warn!(%name, %status, "what came of a scheduled job could not be stored");
+            table.schedule(&name, due);
         }
-        let mut table = self.table();
-        if let Some(entry) = table.jobs.get_mut(name) {
-            entry.job = Arc::new(job);
-        }
-        table.schedule(name, due);
-        drop(table);
         self.0.earlier.notify_one();
     }
 
@@ -463,19 +451,33 @@ impl Scheduler {
         changed.await
     }
 
-    /// Runs a job now, besides its schedule, paused or not. One that is running already is not run
-    /// twice.
+    /// Runs a job now, besides its schedule, paused or not. One that is running is run again when its attempt
+    /// is over; one that waits for its next attempt does not wait any longer.
     ///
     /// # Errors
     /// When there is none.
     pub async fn run_now(&self, name: &JobName) -> Result<Job, Status> {
         let _admin = self.0.admin.lock().await;
         let mut job = self.get(name)?;
-        let running = {
+        let (running, waits) = {
             let table = self.table();
-            table.jobs.get(name).and_then(|entry| entry.run)
+            let entry = table.jobs.get(name);
+            entry.map_or((false, false), |entry| {
+                (entry.run.is_some(), entry.due.is_some())
+            })
         };
-        if running.is_some() {
+        if running && !waits {
+            job.again = job.again.saturating_add(1);
+            self.put(&job).await?;
+            // The attempt may have ended, but nothing is put down of it before this is over.
+            if let Some(entry) = self.table().jobs.get_mut(name) {
+                entry.job = Arc::new(job.clone());
+            }
+            return Ok(job);
+        }
+        if running {
+            self.table().schedule(name, Some(self.now()));
+            self.0.earlier.notify_one();
             return Ok(job);
         }
         // Stored first: whoever was told that it runs must not find that a restart has forgotten it.

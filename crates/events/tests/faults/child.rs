@@ -319,6 +319,7 @@ impl House {
             updated: Timestamp::UNIX_EPOCH,
             next: None,
             last: None,
+            again: 0,
         };
         say!("job {id}");
         self.scheduler.create(job).await.unwrap();
