@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Google's own client libraries, unmodified: Python, Node.js and Go over gRPC and over REST against the API alone, and Python over
 # gRPC through the one port of a whole platform, and jobs and worker pools over both; see run.py, run.mjs, go/main.go, door.py and
-# run_jobs.py.
+# run_jobs.py. And those of Pub/Sub, told to Google's emulator and to Lauf; see pubsub/run.sh.
 #   LAUF_SERVE   the program crates/api/examples/serve.rs; built by cargo where unset
 #   LAUF_BIN     the program `lauf`, for door.py and run_jobs.py; skipped where unset
 # What the clients need is kept in the target folder.
@@ -26,7 +26,7 @@ tell() {
     passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2])) skipped=$((skipped + BASH_REMATCH[3]))
   else
     echo "$said"
-    echo "FAIL $1: it told no sum"
+    echo "FAIL $*: it told no sum"
     failed=$((failed + 1))
   fi
 }
@@ -59,14 +59,12 @@ if [ -z "${LAUF_SERVE:-}" ] && [ -z "${SUDO_UID:-}" ] && command -v cargo >/dev/
   (cd "$root" && CARGO_TARGET_DIR=$target cargo build -q -p lauf-api --example serve >&2)
 fi
 if [ ! -x "$serve" ]; then
-  echo "SKIP sdk: there is no $serve: cargo build -p lauf-api --example serve"
-  echo "0 passed, 0 failed, 1 skipped"
-  exit 77
+  skip api "there is no $serve: cargo build -p lauf-api --example serve"
+else
+  if python_client; then tell "$venv/bin/python" "$here/run.py" "$serve"; else skip python "$why"; fi
+  if node_client; then tell node "$here/run.mjs" "$serve" "$target/sdk-node/node_modules"; else skip node "$why"; fi
+  if go_client; then tell "$target/sdk-go" "$serve"; else skip go "$why"; fi
 fi
-
-if python_client; then tell "$venv/bin/python" "$here/run.py" "$serve"; else skip python "$why"; fi
-if node_client; then tell node "$here/run.mjs" "$serve" "$target/sdk-node/node_modules"; else skip node "$why"; fi
-if go_client; then tell "$target/sdk-go" "$serve"; else skip go "$why"; fi
 if [ -z "${LAUF_BIN:-}" ]; then
   skip platform "LAUF_BIN does not say where lauf is"
 elif [ "$(id -u)" != 0 ]; then
@@ -77,5 +75,6 @@ elif python_client; then
 else
   skip platform "$why"
 fi
+tell bash "$here/pubsub/run.sh"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
