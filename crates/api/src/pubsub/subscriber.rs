@@ -68,6 +68,11 @@ impl Subscriber for Face {
         let changed = async {
             let mask = paths(sent.update_mask)?;
             let sent = sent.subscription.ok_or_else(|| missing("subscription"))?;
+            // One that is not there is told before what the rest of it lacks: the topic is left out of most updates.
+            let name = self
+                .named("subscription.name", &sent.name, SubscriptionName::parse)
+                .await?;
+            self.pubsub.subscription(&name)?;
             let spec = self.read_subscription("subscription.", sent).await?;
             self.pubsub.update_subscription(spec, &mask).await
         };
@@ -360,7 +365,7 @@ fn settled(result: Result<RefusedIds, Status>) -> Answer<()> {
             let stale = refused.iter().any(|(_, why)| *why == Refused::Stale);
             let (code, text) = if stale {
                 (
-                    Code::FailedPrecondition,
+                    Code::InvalidArgument,
                     "Some acknowledgement ids in the request were invalid: their leases are no more.",
                 )
             } else {
@@ -522,4 +527,23 @@ fn sort(ids: Vec<String>, refused: &RefusedIds) -> (Vec<String>, Vec<String>, Ve
         }
     }
     (good, stale, unwritten)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_that_do_not_count_are_refused_with_googles_codes() {
+        let code = |why| {
+            settled(Ok(vec![("id".to_owned(), why)]))
+                .unwrap_err()
+                .code()
+        };
+        // "Acknowledgment and ModifyAckDeadline requests return an INVALID_ARGUMENT response":
+        // cloud.google.com/pubsub/docs/exactly-once-delivery.
+        assert_eq!(code(Refused::Stale), Code::InvalidArgument);
+        assert_eq!(code(Refused::Unwritten), Code::Unavailable);
+        assert!(settled(Ok(Vec::new())).is_ok());
+    }
 }

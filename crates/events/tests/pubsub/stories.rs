@@ -353,8 +353,19 @@ async fn messages_must_be_what_the_schema_says() {
         |n: usize| got[n].message.message.attributes["googclient_schemarevisionid"].clone();
     assert_eq!(
         [revision(0), revision(1), revision(2)],
-        [made.id.clone(), newer.id, made.id]
+        [made.id.clone(), newer.id.clone(), made.id.clone()]
     );
+
+    let pubsub = &house.pubsub;
+    pubsub
+        .delete_schema_revision(&name, &newer.id)
+        .await
+        .unwrap();
+    let error = pubsub
+        .delete_schema_revision(&name, &made.id)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument, "the only one: {error}");
 
     house.pubsub.delete_schema(&name).await.unwrap();
     let error = house
@@ -362,7 +373,7 @@ async fn messages_must_be_what_the_schema_says() {
         .publish(&topic, vec![text("x")])
         .await
         .unwrap_err();
-    assert_eq!(error.code, Code::FailedPrecondition);
+    assert_eq!(error.code, Code::NotFound);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Checker {
     pub(super) fn check(&self, messages: &mut [Message]) -> Result<(), Status> {
         let Some(schema) = &self.schema else {
             return Err(Status::new(
-                Code::FailedPrecondition,
+                Code::NotFound,
                 "The schema of this topic has been deleted; give the topic another one or none.",
             ));
         };

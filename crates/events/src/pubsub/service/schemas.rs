@@ -257,7 +257,7 @@ impl PubSub {
         revisions.retain(|other| other.id != revision);
         let Some(newest) = revisions.last().cloned() else {
             return Err(Status::new(
-                Code::FailedPrecondition,
+                Code::InvalidArgument,
                 format!("{revision} is the only revision of {name}; delete the schema instead."),
             ));
         };
