@@ -57,6 +57,8 @@ if ! python_client; then
   exit 77
 fi
 clients+=("python=$venv/bin/python $here/python/tell.py")
+if node_client; then clients+=("node=node $here/node/tell.mjs $modules"); else skip "pubsub by node" "$why"; fi
+if go_client; then clients+=("go=$target/sdk-pubsub-go"); else skip "pubsub by go" "$why"; fi
 if ! emulator; then skip "pubsub to Google's emulator" "$why"; fi
 if [ ! -x "$LAUF_BIN" ]; then
   skip "pubsub to Lauf" "there is no $LAUF_BIN: cargo build --workspace"
