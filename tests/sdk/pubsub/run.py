@@ -26,16 +26,34 @@ PATIENCE = {"emulator": 30, "lauf": 60}
 LONGEST = 300
 
 
+running = []
+
+
+def stop(*_):
+    """Ends the clients, so that nobody waits for them, and then all."""
+    for client in running:
+        client.kill()
+    sys.exit(1)
+
+
 def tell(place, host, command):
     """What a client tells of a place: of each story, its error or None."""
     environment = dict(os.environ, PUBSUB_EMULATOR_HOST=host, PUBSUB_PROJECT_ID="demo", PATIENCE=str(PATIENCE[place]))
-    told = subprocess.run(shlex.split(command), env=environment, capture_output=True, text=True, timeout=LONGEST)
+    with subprocess.Popen(
+        shlex.split(command), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        running.append(client)
+        try:
+            told, complaints = client.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            client.kill()
+            raise
     stories = {}
-    for line in told.stdout.splitlines():
+    for line in told.splitlines():
         said = json.loads(line)
         stories[said["story"]] = said["error"]
-    if told.returncode != 0 or not stories:
-        stories["client"] = f"exit {told.returncode}:\n{told.stderr[-4000:]}"
+    if client.returncode != 0 or not stories:
+        stories["client"] = f"exit {client.returncode}:\n{complaints[-4000:]}"
     return stories
 
 
@@ -53,7 +71,7 @@ def judge(place, story, error):
 
 def main():
     """Tells all and prints the sum last."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, stop)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emulator", metavar="PROGRAM")
     parser.add_argument("--lauf", action="store_true")

@@ -19,14 +19,14 @@ import (
 const atOnce = 12
 
 // tell gives what is wrong in the end, if anything.
-func tell(name string, story func(*world)) (wrong *string) {
+func tell(story func(*world)) (wrong *string) {
 	defer func() {
 		if failure := recover(); failure != nil {
 			text := fmt.Sprint(failure)
 			wrong = &text
 		}
 	}()
-	w := newWorld(name)
+	w := newWorld()
 	defer w.client.Close()
 	story(w)
 	return nil
@@ -57,7 +57,7 @@ func main() {
 		}
 		free <- struct{}{}
 		all.Go(func() {
-			wrong := tell(name, story)
+			wrong := tell(story)
 			<-free
 			printing.Lock()
 			defer printing.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"reflect"
 	"slices"
@@ -36,10 +35,12 @@ type world struct {
 	count  atomic.Int32
 }
 
-func newWorld(story string) *world {
+var worlds atomic.Int32
+
+func newWorld() *world {
 	ctx := context.Background()
 	client := must(pubsub.NewClient(ctx, "demo"))
-	mark := fmt.Sprintf("go-%08x-%d-%d", crc32.ChecksumIEEE([]byte(story)), os.Getpid(), time.Now().Unix())
+	mark := fmt.Sprintf("go-%d-%d-%d", os.Getpid(), time.Now().Unix(), worlds.Add(1))
 	return &world{Context: ctx, client: client, mark: mark}
 }
 

@@ -168,5 +168,5 @@ export async function topics_have_policies(world) {
   await iam.setPolicy({ bindings });
   const [policy] = await iam.getPolicy();
   expect('members', policy.bindings.map(({ role, members }) => ({ role, members })), bindings);
-  expect('permissions', (await iam.testPermissions('pubsub.topics.publish'))[0], { 'pubsub.topics.publish': true });
+  expect('permissions', (await iam.testPermissions(['pubsub.topics.publish']))[0], { 'pubsub.topics.publish': true });
 }

@@ -17,7 +17,7 @@ const AT_ONCE = 12;
 
 /** What is wrong in the end, or null. */
 async function tell(story) {
-  const world = new World(story.name);
+  const world = new World();
   try {
     await story(world);
     return null;

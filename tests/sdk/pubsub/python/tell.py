@@ -30,7 +30,7 @@ PARTS = [streaming, pulling, pushing, ordering, seeking, publishing, schemas, su
 def tell(story):
     """What is wrong in the end, if anything."""
     try:
-        story(World(story.__name__))
+        story(World())
     except Failed as error:
         return str(error)
     except Exception as error:  # pylint: disable=broad-except
