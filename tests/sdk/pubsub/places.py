@@ -38,8 +38,9 @@ class Emulator:
 
     def stop(self):
         if self.process:
-            self.process.terminate()
-            self.process.wait(WAIT)
+            # It keeps nothing, so there is nothing to end in peace.
+            self.process.kill()
+            self.process.wait()
 
 
 class Lauf:

@@ -9,6 +9,7 @@ the program that LAUF_BIN names."""
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -112,8 +113,10 @@ def main():
         failed += 1
         print(f"FAIL pubsub: {error}", flush=True)
     finally:
-        for place in places.values():
-            place.stop()
+        # Each is stopped, whatever becomes of the others.
+        with contextlib.ExitStack() as all_of_them:
+            for place in places.values():
+                all_of_them.callback(place.stop)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
 

@@ -60,6 +60,18 @@ def what_is_given_back_comes_before_what_follows_it(world):
     expect("before", seen[:3], [0, 1, 2])
 
 
+def what_was_pulled_and_given_back_comes_again_in_order(world):
+    topic, subscription = world.pair(enable_message_ordering=True)
+    world.publish(topic, *({"data": str(n).encode(), "ordering_key": "k"} for n in range(5)))
+    world.nack(subscription, world.pull(subscription))
+    seen = []
+    while len(seen) < 5:
+        got = world.pull(subscription)
+        seen.extend(int(m.message.data) for m in got)
+        world.ack(subscription, got)
+    expect("order", seen, list(range(5)))
+
+
 def without_order_asked_keys_are_only_kept(world):
     topic, subscription = world.pair()
     world.publish(topic, {"data": b"x", "ordering_key": "k"})
@@ -96,6 +108,7 @@ def a_key_that_failed_is_paused_until_resumed(world):
 STORIES = [
     messages_of_a_key_come_in_order,
     what_is_given_back_comes_before_what_follows_it,
+    what_was_pulled_and_given_back_comes_again_in_order,
     without_order_asked_keys_are_only_kept,
     one_key_does_not_hold_up_another,
     a_key_that_failed_is_paused_until_resumed,

@@ -73,6 +73,11 @@ def a_byte_more_is_refused(world):
     fails(exceptions.InvalidArgument, "10,000,001 bytes", lambda: world.publish(topic, b"x" * (MOST + 1)))
 
 
+def messages_of_one_request_are_no_larger_together(world):
+    topic = world.topic()
+    fails(exceptions.InvalidArgument, "10.2 MB", lambda: world.publish(topic, *[b"x" * 3_400_000] * 3))
+
+
 def a_thousand_messages_at_once_are_taken(world):
     topic = world.topic()
     expect("ids", len(set(world.publish(topic, *[b"x"] * 1000))), 1000)
@@ -133,6 +138,7 @@ STORIES = [
     no_messages_are_refused,
     the_largest_message_is_taken,
     a_byte_more_is_refused,
+    messages_of_one_request_are_no_larger_together,
     a_thousand_messages_at_once_are_taken,
     one_message_more_is_refused,
     attributes_at_their_limits_are_taken,

@@ -3,7 +3,7 @@
 import datetime
 
 from google.api_core import exceptions
-from google.protobuf import field_mask_pb2
+from google.protobuf import duration_pb2, field_mask_pb2
 
 from world import expect, fails
 
@@ -51,6 +51,16 @@ def a_snapshot_serves_another_subscription_of_its_topic(world):
     late = world.subscription(topic)
     world.subscriber.seek(request={"subscription": late, "snapshot": snapshot})
     expect("from before it was", world.take(late), [b"x"])
+
+
+def a_topic_that_keeps_messages_gives_them_to_a_later_subscription(world):
+    topic = world.topic(message_retention_duration=duration_pb2.Duration(seconds=3600))
+    before = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)
+    world.publish(topic, b"early")
+    late = world.subscription(topic)
+    world.nothing(late)
+    world.subscriber.seek(request={"subscription": late, "time": before})
+    expect("from before it was", world.take(late), [b"early"])
 
 
 def a_snapshot_of_another_topic_is_refused(world):
@@ -101,6 +111,7 @@ STORIES = [
     the_future_acknowledges_all,
     a_snapshot_brings_back_what_it_saw,
     a_snapshot_serves_another_subscription_of_its_topic,
+    a_topic_that_keeps_messages_gives_them_to_a_later_subscription,
     a_snapshot_of_another_topic_is_refused,
     snapshots_live_and_die,
     snapshot_labels_are_kept_and_updated,

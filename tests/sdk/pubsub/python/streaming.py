@@ -138,6 +138,26 @@ def a_stream_begins_with_its_subscription_and_lease(world):
         end.set()
 
 
+def a_stream_says_each_lease_with_its_length(world):
+    _, subscription = world.pair()
+    first = StreamingPullRequest(subscription=subscription, stream_ack_deadline_seconds=10)
+    odd = StreamingPullRequest(modify_deadline_ack_ids=["x", "y"], modify_deadline_seconds=[10])
+    stream, end = raw(world, first, odd)
+    fails(exceptions.InvalidArgument, "two ids and one length", lambda: next(stream))
+    end.set()
+
+
+def a_lease_that_ends_under_exactly_once_refuses_its_acknowledgement(world):
+    topic, subscription = world.pair(enable_exactly_once_delivery=True, ack_deadline_seconds=10)
+    world.publish(topic, b"x")
+    ended = world.pull(subscription)
+    fresh = world.pull(subscription)
+    fails(exceptions.InvalidArgument, "ack", lambda: world.ack(subscription, ended))
+    fails(exceptions.InvalidArgument, "lease", lambda: world.lease(subscription, ended, 20))
+    world.ack(subscription, fresh)
+    world.nothing(subscription)
+
+
 def a_stream_of_no_subscription(world):
     missing = world.name("subscriptions")
     stream = world.subscriber.subscribe(missing, lambda message: message.ack())
@@ -235,7 +255,9 @@ STORIES = [
     a_stream_keeps_what_its_user_holds,
     flow_control_holds_back,
     a_stream_holds_no_more_than_its_client_allows,
+    a_lease_that_ends_under_exactly_once_refuses_its_acknowledgement,
     a_stream_begins_with_its_subscription_and_lease,
+    a_stream_says_each_lease_with_its_length,
     a_stream_of_no_subscription,
     a_stream_ends_when_its_subscription_is_deleted,
     exactly_once_answers_acknowledgements,

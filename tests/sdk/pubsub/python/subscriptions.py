@@ -203,6 +203,12 @@ def dead_letters_have_five_attempts_by_default(world):
     expect("default", (read.dead_letter_topic, read.max_delivery_attempts), (dead, 5))
 
 
+def a_dead_letter_topic_is_there(world):
+    topic, missing = world.topic(), world.name("topics")
+    policy = {"dead_letter_topic": missing, "max_delivery_attempts": 5}
+    fails(exceptions.NotFound, "no such topic", lambda: world.subscription(topic, dead_letter_policy=policy))
+
+
 def policies_are_taken_away_by_a_mask(world):
     topic, dead = world.topic(), world.topic()
     name = world.subscription(topic, dead_letter_policy={"dead_letter_topic": dead}, retry_policy={})
@@ -233,5 +239,6 @@ STORIES = [
     retry_policies_have_bounds,
     dead_letter_policies_have_bounds,
     dead_letters_have_five_attempts_by_default,
+    a_dead_letter_topic_is_there,
     policies_are_taken_away_by_a_mask,
 ]

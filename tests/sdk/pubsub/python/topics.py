@@ -65,6 +65,13 @@ def topics_come_in_pages(world):
     expect("by the client's own paging", sorted(world.own(world.publisher.list_topics(request=asked))), names)
 
 
+def pages_are_asked_for_rightly(world):
+    world.topic()
+    for wrong in [{"page_size": -1}, {"page_token": "no token of ours"}]:
+        asked = {"project": world.project, **wrong}
+        fails(exceptions.InvalidArgument, f"{wrong}", lambda asked=asked: world.publisher.list_topics(request=asked))
+
+
 def subscriptions_and_snapshots_of_a_topic_are_listed(world):
     topic = world.topic()
     other = world.topic()
@@ -94,6 +101,11 @@ def a_topic_update_needs_a_mask_of_fields_that_change(world):
     for paths in [[], ["colour"], ["name"]]:
         asked = {"topic": {"name": name}, "update_mask": field_mask_pb2.FieldMask(paths=paths)}
         fails(exceptions.InvalidArgument, f"{paths}", lambda asked=asked: world.publisher.update_topic(request=asked))
+
+
+def labels_have_rules(world):
+    for labels in [{"Upper": "x"}, {"x": "Upper"}, {"": "x"}, {"k" * 64: "x"}, {"x": "v" * 64}]:
+        fails(exceptions.InvalidArgument, f"{labels}"[:40], lambda labels=labels: world.topic(labels=labels))
 
 
 def topic_retention_is_updated(world):
@@ -130,8 +142,10 @@ STORIES = [
     publishing_to_a_deleted_topic,
     topic_names_have_rules,
     topics_come_in_pages,
+    pages_are_asked_for_rightly,
     subscriptions_and_snapshots_of_a_topic_are_listed,
     topic_labels_are_updated,
+    labels_have_rules,
     a_topic_update_needs_a_mask_of_fields_that_change,
     topic_retention_is_updated,
     topic_retention_has_bounds,
