@@ -1,9 +1,10 @@
 /*
- * The work of the stories in jobs.py and pools.py: says that it begins, does something, says that it ends. NONCE tells one process from
+ * The work of the stories in jobs.py and pools.py, and of tests/faults: says that it begins, does something, says that it ends. NONCE tells one process from
  * another, so that a line which is read twice is not taken for two.
  *
  *   work end MS         sleeps MS milliseconds, then ends well
  *   work fail MS CODE   as end, but ends with CODE while the attempt is the first
+ *   work some MS CODE  as fail, but of the tasks with an odd index alone
  *   work never CODE     ends with CODE in every attempt
  *   work crash          reads where there is nothing, and ends by SIGSEGV
  *   work eat            takes memory until somebody stops it
@@ -66,7 +67,8 @@ int main(int argc, char **argv) {
     } else {
         struct timespec span = {number / 1000, number % 1000 * 1000000};
         nanosleep(&span, NULL);
-        if (!strcmp(what, "fail") && !strcmp(attempt, "0"))
+        int fails = !strcmp(what, "fail") || (!strcmp(what, "some") && atoi(index) % 2);
+        if (fails && !strcmp(attempt, "0"))
             return argc > 3 ? atoi(argv[3]) : 1;
     }
     printf("end %s %s %08x\n", index, attempt, nonce);
