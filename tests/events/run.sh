@@ -8,7 +8,8 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=${REPO:-$(cd "$here/../.." && pwd)}
 target=${CARGO_TARGET_DIR:-$root/target}
-venv=${LAUF_EVENTS_VENV:-$target/events}
+export LAUF_EVENTS_VENV=${LAUF_EVENTS_VENV:-$target/events}
+venv=$LAUF_EVENTS_VENV
 export LAUF_BIN=${LAUF_BIN:-$target/debug/lauf}
 passed=0 failed=0 skipped=0
 
@@ -19,14 +20,7 @@ skip() {
 }
 
 [ -x "$LAUF_BIN" ] || skip "there is no $LAUF_BIN: cargo build --workspace"
-if ! "$venv/bin/python" -c 'import google.cloud.pubsub_v1, google.cloud.scheduler_v1, google.cloud.tasks_v2, google.cloud.eventarc_v1, google.cloud.eventarc_publishing_v1, requests' 2>/dev/null; then
-  command -v python3 >/dev/null || skip "python3 is not installed"
-  python3 -m venv "$venv" >&2 || skip "python3 cannot make a virtual environment: install python3-venv"
-  "$venv/bin/python" -m pip install -q --disable-pip-version-check \
-    'google-cloud-pubsub>=2.29,<3' 'google-cloud-scheduler>=2.16,<3' 'google-cloud-tasks>=2.19,<3' \
-    'google-cloud-eventarc>=1.15,<2' 'google-cloud-eventarc-publishing>=0.10,<1' requests >&2 \
-    || skip "Google's clients cannot be had from the package index"
-fi
+why=$("$here/clients.sh") || skip "$why"
 
 for stories in pubsub scheduler tasks eventarc nats; do
   said=$("$venv/bin/python" "$here/$stories.py" "$@" 2>&1)

@@ -1,6 +1,6 @@
 /*
- * The work of the stories in jobs.py and pools.py, and of tests/faults: says that it begins, does something, says that it ends. NONCE tells one process from
- * another, so that a line which is read twice is not taken for two.
+ * The work of the stories in jobs.py and pools.py, and of tests/faults: says that it begins, does something, says that it ends. NONCE
+ * tells one process from another, so that a line which is read twice is not taken for two.
  *
  *   work end MS         sleeps MS milliseconds, then ends well
  *   work fail MS CODE   as end, but ends with CODE while the attempt is the first
