@@ -100,9 +100,9 @@ class Executions:
         self.starting = False
         until("all executions end", GIVE_UP, self.all_ended)
         self.end()
-        for name, job in self.known.items():
-            until(f"the log of {name} is whole", GIVE_UP, lambda name=name, job=job: self.whole(name, job))
-            for line in self.said(name, job):
+        for job in JOBS:
+            said = until(f"the log of {job} is whole", GIVE_UP, lambda job=job: self.whole(job))
+            for name, line in sorted(said):
                 if line.startswith("begin "):
                     self.history.tell("begin", name, *line.split()[1:])
 
@@ -117,14 +117,16 @@ class Executions:
         for name in self.known:
             self.look(name)
 
-    def said(self, name, job):
-        """What an execution wrote, each line once."""
-        entries = json.loads(self.platform.lauf("jobs", "logs", job, "-n", "20000", "--format", "json", "--execution", name))
-        return sorted({entry["textPayload"] for entry in entries if entry["logName"].endswith("stdout")})
-
-    def whole(self, name, job):
-        """Whether the log has the end of each task."""
-        return len({line.split()[1] for line in self.said(name, job) if line.startswith("end ")}) == TASKS
+    def whole(self, job):
+        """What all executions of a job wrote, each line once, when the end of each task is there."""
+        entries = json.loads(self.platform.lauf("jobs", "logs", job, "-n", "100000", "--format", "json"))
+        said = {(entry["labels"]["run.googleapis.com/execution_name"], entry["textPayload"])
+                for entry in entries if entry["logName"].endswith("stdout")}
+        ends = {(name, line.split()[1]) for name, line in said if line.startswith("end ")}
+        wanted = {(name, str(task)) for name, of in self.known.items() if of == job for task in range(TASKS)}
+        if wanted - ends:
+            raise Failed(f"no end of {sorted(wanted - ends)[:5]}, {len(wanted - ends)} in all")
+        return said
 
     def end(self):
         """Watches no more."""

@@ -9,6 +9,7 @@ fails is kept, with the server's log. The seed gives the moments of the kills an
 """
 
 import argparse
+import contextlib
 import logging
 import pathlib
 import random
@@ -16,6 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 import calls
@@ -30,6 +32,8 @@ from telling import TALLY, expect, failed, passed, skipped, step
 
 # Between the kills; the first are so soon that the server has just begun to take up what was left.
 SHORTEST, LONGEST = 0.05, 4.0
+# How often the next one is killed before it is there, and how long a start may take.
+WHILE_STARTING, STARTING = 0.25, 0.3
 # What promises take to come true after the last kill.
 DRAIN = 60
 # Whatever would come again by itself, comes.
@@ -49,15 +53,30 @@ def options():
 def kill_again_and_again(platform, history, kills, seconds):
     """Gives how often."""
     began = time.monotonic()
-    for number in range(1, kills + 1):
+    number = 0
+    while number < kills and time.monotonic() - began < seconds:
         time.sleep(random.uniform(SHORTEST, random.uniform(SHORTEST, LONGEST)))
+        number += 1
         history.tell("kill", number)
         platform.kill_server()
+        while random.random() < WHILE_STARTING and number < kills:
+            number += 1
+            history.tell("kill", number, "while it starts")
+            kill_while_it_starts(platform)
         platform.up()
         history.tell("up", number)
-        if time.monotonic() - began > seconds:
-            return number
-    return kills
+    return number
+
+
+def kill_while_it_starts(platform):
+    """A server that is gone before it says where it is, or just after."""
+    killer = threading.Timer(random.uniform(0, STARTING), lambda: platform.server.kill())
+    killer.start()
+    # One that says in time where it is, is killed all the same.
+    with contextlib.suppress(RuntimeError):
+        platform.up()
+    killer.join()
+    platform.server.wait()
 
 
 def once_more(platform, history):
