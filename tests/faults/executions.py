@@ -27,17 +27,30 @@ def prepare(platform):
         subprocess.run(["cc", "-O1", "-static", "-o", f"{folder}/work", str(source)], check=True)
         platform.pack("work", folder, entrypoint="/work")
     for name, args in JOBS.items():
-        container = {"image": "work", "args": args, "resources": {"limits": {"memory": "128Mi", "cpu": "1"}}}
-        task = {"containers": [container], "maxRetries": 1, "timeoutSeconds": "600"}
-        answer = platform.api("POST", f"{RUN}/jobs", {
-            "apiVersion": "run.googleapis.com/v1", "kind": "Job", "metadata": {"name": name},
-            "spec": {"template": {"spec": {"taskCount": TASKS, "parallelism": PARALLELISM, "template": {"spec": task}}}},
-        })
-        if answer.status != 200:
-            raise Failed(f"job {name}: {answer}")
+        create(platform, name, args, TASKS)
         until(f"job {name} is ready", GIVE_UP, lambda name=name: any(
             condition["type"] == "Ready" and condition["status"] == "True"
             for condition in platform.api("GET", f"{RUN}/jobs/{name}").json()["status"]["conditions"]))
+
+
+def create(platform, name, args, tasks):
+    """A job."""
+    container = {"image": "work", "args": args, "resources": {"limits": {"memory": "128Mi", "cpu": "1"}}}
+    task = {"containers": [container], "maxRetries": 1, "timeoutSeconds": "600"}
+    ask(platform, "POST", "jobs", {
+        "apiVersion": "run.googleapis.com/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"template": {"spec": {"taskCount": tasks, "parallelism": PARALLELISM, "template": {"spec": task}}}},
+    })
+
+
+def ask(platform, method, path, body=None):
+    """A call that must be answered well, if at all."""
+    answer = platform.api(method, f"{RUN}/{path}", body)
+    if answer.status == 503:
+        raise ConnectionError(str(answer))
+    if answer.status != 200:
+        raise Failed(f"{method} {path}: {answer}")
+    return answer.json()
 
 
 class Executions:
@@ -62,7 +75,7 @@ class Executions:
         """Each job in its turn."""
         self.turn += 1
         job = list(JOBS)[self.turn % len(JOBS)]
-        answer = self.ask("POST", f"jobs/{job}:run", {})
+        answer = ask(self.platform, "POST", f"jobs/{job}:run", {})
         self.meet(answer["metadata"]["name"], job)
 
     def meet(self, name, job):
@@ -73,8 +86,8 @@ class Executions:
 
     def look(self, name):
         """What the API says of one now; told when it says something new."""
-        execution = self.ask("GET", f"executions/{name}")
-        tasks = self.ask("GET", f"tasks?limit=100&labelSelector=run.googleapis.com/execution%20%3D%20{name}")["items"]
+        execution = ask(self.platform, "GET", f"executions/{name}")
+        tasks = ask(self.platform, "GET", f"tasks?limit=100&labelSelector=run.googleapis.com/execution%20%3D%20{name}")["items"]
         for task in tasks:
             state = (task["metadata"]["labels"]["run.googleapis.com/runningState"], task["status"].get("retried", 0))
             which = (name, task["status"].get("index", 0))
@@ -85,15 +98,6 @@ class Executions:
         if "completionTime" in status:
             self.history.tell("ended", name, *(status.get(f"{how}Count", 0) for how in ("succeeded", "failed", "cancelled")))
             self.ended.add(name)
-
-    def ask(self, method, path, body=None):
-        """A call that must be answered well, if at all."""
-        answer = self.platform.api(method, f"{RUN}/{path}", body)
-        if answer.status == 503:
-            raise ConnectionError(str(answer))
-        if answer.status != 200:
-            raise Failed(f"{method} {path}: {answer}")
-        return answer.json()
 
     def drain(self):
         """Waits for the end of all, of those too whose start was not answered; then tells what ran."""
@@ -108,7 +112,7 @@ class Executions:
 
     def all_ended(self):
         """Whether all that the API knows have ended."""
-        for execution in self.ask("GET", "executions?limit=1000")["items"]:
+        for execution in ask(self.platform, "GET", "executions?limit=1000")["items"]:
             self.meet(execution["metadata"]["name"], execution["metadata"]["labels"]["run.googleapis.com/job"])
         return set(self.known) == self.ended
 

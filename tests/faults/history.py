@@ -3,9 +3,14 @@
 What is asked for is told before it is asked, what was answered after the answer came, so that whatever is killed in between is
 neither believed nor denied. A line is `SECONDS WORD ...`; without the seconds:
 
-    rules SUB TOPIC [exactly-once] [ordered]   a subscription that was there before all messages
+    rules SUB TOPIC [PROMISE ...]              a subscription that was there before all messages, and what it promises:
+        exactly-once   nothing comes after its acknowledgement was confirmed
+        ordered        the messages of a key come first in the order of their publishing, and those given back before later ones
+        one-by-one     none of a key comes before its subscriber is done with all earlier ones
+        in-sessions    in one session those of a key come in their order, each once
+    session SUB                                its subscriber knows of nothing any more that it has and is not done with
     kill N               up N                  the server is killed, is there again
-    send TOPIC KEY N     sent TOPIC KEY N ID   a publish is asked for, was acknowledged; N grows with each of a key; `-` is no key
+    send TOPIC KEY N     sent TOPIC KEY N ID   a publish is asked for, was acknowledged; N and ID grow in a key; `-` is none
     got SUB KEY N ID                           a subscriber got a message
     nack SUB KEY N ID                          it gives it back, or refuses it
     acking SUB KEY N ID  acked SUB KEY N ID    it says that it is done, was told that this counts

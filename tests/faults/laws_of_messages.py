@@ -7,12 +7,14 @@ class Subscription:
     """What one subscription was seen to do."""
 
     def __init__(self, name, topic, promises):
-        self.name, self.topic = name, topic
-        self.exactly_once = "exactly-once" in promises
-        self.ordered = "ordered" in promises
+        self.name, self.topic, self.promises = name, topic, promises
         self.got, self.given_back, self.confirmed = set(), set(), set()
-        # By key: the numbers that its subscriber says it is done with, and has not got again.
+        # By key: the numbers that came, those given back since, those that its subscriber says it is done with since.
+        self.came = collections.defaultdict(set)
+        self.waited_for = collections.defaultdict(set)
         self.done = collections.defaultdict(set)
+        # By key: the last identity of this session.
+        self.last = {}
 
 
 def judge(lines):
@@ -24,11 +26,14 @@ def judge(lines):
         if word == "sent":
             topic, key, number, identity = rest
             sent[topic, key][int(number)] = identity
+    yield from misplaced(sent)
     subscriptions = {}
     for word, *rest in lines:
         if word == "rules":
             name, topic, *promises = rest
             subscriptions[name] = Subscription(name, topic, promises)
+        elif word == "session":
+            subscriptions[rest[0]].last = {}
         elif word in ("got", "nack", "acking", "acked"):
             name, key, number, identity = rest
             yield from follow(subscriptions[name], word, key, int(number), identity, asked, sent)
@@ -36,28 +41,52 @@ def judge(lines):
         yield from missing(subscription, sent)
 
 
+def misplaced(sent):
+    """What was acknowledged to its publisher has its place behind what was before."""
+    for (topic, key), numbers in sent.items():
+        last = 0
+        for number, identity in sorted(numbers.items()) if key != "-" else ():
+            if int(identity) <= last:
+                yield f"misplaced: {topic} has {key} {number} as {identity}, and an earlier one as {last}"
+            last = int(identity)
+
+
 def follow(subscription, word, key, number, identity, asked, sent):
     """One line of a subscription."""
-    name = subscription.name
     if word == "got":
         if (subscription.topic, key, number) not in asked:
-            yield f"unpublished: {name} got {key} {number}, which nobody published"
-        if subscription.exactly_once and identity in subscription.confirmed:
-            yield f"again: {name} got {key} {number} ({identity}) after it was told that it is done"
-        if subscription.ordered and key != "-":
-            for earlier in sorted(sent[subscription.topic, key]):
-                if earlier < number and earlier not in subscription.done[key]:
-                    yield f"out of order: {name} got {key} {number} before it was done with {earlier}"
-                    break
-        subscription.done[key].discard(number)
+            yield f"unpublished: {subscription.name} got {key} {number}, which nobody published"
+        if "exactly-once" in subscription.promises and identity in subscription.confirmed:
+            yield f"again: {subscription.name} got {key} {number} ({identity}) after it was told that it is done"
+        if key != "-":
+            yield from out_of_order(subscription, key, number, identity, sent)
         subscription.got.add(identity)
+        subscription.came[key].add(number)
+        subscription.done[key].discard(number)
         subscription.given_back.discard(identity)
+        subscription.waited_for[key].discard(number)
     elif word == "nack":
         subscription.given_back.add(identity)
+        subscription.waited_for[key].add(number)
     elif word == "acking":
         subscription.done[key].add(number)
     else:
         subscription.confirmed.add(identity)
+
+
+def out_of_order(subscription, key, number, identity, sent):
+    """A message came whose turn it was not."""
+    name, promises = subscription.name, subscription.promises
+    earlier = {each for each in sent[subscription.topic, key] if each < number}
+    if "ordered" in promises and (passed := earlier - subscription.came[key] | earlier & subscription.waited_for[key]):
+        yield f"out of order: {name} got {key} {number} before {min(passed)}"
+    if "one-by-one" in promises and (open_ones := earlier & subscription.came[key] - subscription.done[key]):
+        yield f"too early: {name} got {key} {number} before it was done with {min(open_ones)}"
+    if "in-sessions" in promises:
+        last = subscription.last.get(key, 0)
+        if int(identity) <= last:
+            yield f"backwards: {name} got {key} {number} as {identity} in the session in which it got {last}"
+        subscription.last[key] = int(identity)
 
 
 def missing(subscription, sent):

@@ -13,16 +13,22 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from going import Going
 from house import PROJECT
 from later import Later
-from patience import AGAIN, CALL, GIVE_UP, client
+from patience import AGAIN, AWAY, CALL, GIVE_UP, client
 
 TOPIC = "orders"
-KEYS = ("-", "-", "red", "green", "blue")
-# The subscriptions that are pulled, and what they promise.
-PULLED = {"exact": ("exactly-once", "ordered"), "plain": ()}
-PUSHED = "pushed"
+KEYS = ("-", "-", "red", "green", "blue", "white", "black")
+# The subscriptions, and what they promise to those who have them as these do. Google's client takes whatever it had from the server
+# before for what it still has, hands out the next of a key when it hears that this is no longer so, and so keeps less than the server.
+STREAMED = {"exact": ("exactly-once", "ordered"), "plain": ()}
+PULLED = {"strict": ("exactly-once", "ordered", "in-sessions")}
+PUSHED = {"pushed": ("ordered", "one-by-one")}
 PAUSE = 0.03
 # Publishes without an answer; more would only wait in the client.
 OPEN = 200
+# What a stream may have at once. The client keeps copies of that from each server before, and works them all off.
+HELD = 50
+# One pull, and how long it waits for the first message.
+PULL, WAIT = 20, 5
 
 
 def prepare(platform, history, endpoint):
@@ -30,19 +36,17 @@ def prepare(platform, history, endpoint):
     publisher = client(platform, PublisherClient)
     publisher.create_topic(name=f"{PROJECT}/topics/{TOPIC}")
     subscriber = client(platform, SubscriberClient)
-    wanted = {
-        **{name: {"enable_exactly_once_delivery": "exactly-once" in promises, "enable_message_ordering": "ordered" in promises}
-           for name, promises in PULLED.items()},
-        PUSHED: {"enable_message_ordering": True, "push_config": {"push_endpoint": f"{endpoint}/push/{PUSHED}"}},
-    }
-    for name, settings in wanted.items():
+    for name, promises in {**STREAMED, **PULLED, **PUSHED}.items():
+        settings = {"enable_exactly_once_delivery": "exactly-once" in promises, "enable_message_ordering": "ordered" in promises}
+        if name in PUSHED:
+            settings["push_config"] = {"push_endpoint": f"{endpoint}/push/{name}"}
         subscriber.create_subscription(request={
             "name": f"{PROJECT}/subscriptions/{name}", "topic": f"{PROJECT}/topics/{TOPIC}", "ack_deadline_seconds": 10,
             # Longer than a server needs to come back, shorter than anybody waits for a message.
             "retry_policy": {"minimum_backoff": {"nanos": 100_000_000}, "maximum_backoff": {"seconds": 1}},
             **settings,
         })
-        history.tell("rules", name, TOPIC, *PULLED.get(name, ("ordered",)))
+        history.tell("rules", name, TOPIC, *promises)
 
 
 class Publisher:
@@ -89,15 +93,15 @@ class Publisher:
                 return
 
 
-class Puller:
-    """Pulls from one subscription, and acknowledges or gives back what it gets, now or a little later."""
+class Streamer:
+    """Has a stream of one subscription, and acknowledges or gives back what it gets, now or a little later."""
 
     def __init__(self, platform, history, name):
         self.history, self.name, self.later = history, name, Later()
-        self.exactly_once = "exactly-once" in PULLED[name]
+        self.exactly_once = "exactly-once" in STREAMED[name]
         self.client = client(platform, pubsub_v1.SubscriberClient, SubscriberClient)
         self.stream = None
-        self.going = Going(f"puller of {name}", self.step)
+        self.going = Going(f"stream of {name}", self.step)
 
     def step(self):
         """One stream, which the client opens again by itself unless it takes an error for the last."""
@@ -105,7 +109,7 @@ class Puller:
         scheduler = ThreadScheduler(executor=concurrent.futures.ThreadPoolExecutor(max_workers=1))
         self.stream = self.client.subscribe(
             f"{PROJECT}/subscriptions/{self.name}", self.got, scheduler=scheduler,
-            flow_control=pubsub_v1.types.FlowControl(max_messages=200),
+            flow_control=pubsub_v1.types.FlowControl(max_messages=HELD),
         )
         with contextlib.suppress(Exception):
             self.stream.result()
@@ -147,4 +151,49 @@ class Puller:
         self.going.ending.set()
         if self.stream:
             self.stream.cancel()
+        self.going.end(GIVE_UP)
+
+
+class Puller:
+    """Pulls from one subscription, answer by answer, and acknowledges or gives back each as a whole."""
+
+    def __init__(self, platform, history, name):
+        self.history, self.name = history, name
+        self.path = f"{PROJECT}/subscriptions/{name}"
+        self.client = client(platform, SubscriberClient)
+        self.going = Going(f"puller of {name}", self.step)
+
+    def step(self):
+        """One answer."""
+        try:
+            answer = self.client.pull(subscription=self.path, max_messages=PULL, retry=None, timeout=WAIT)
+            self.take([(received.ack_id, received.message) for received in answer.received_messages])
+        except AWAY:
+            self.history.tell("session", self.name)
+            time.sleep(0.05)
+
+    def take(self, received):
+        """What came together."""
+        what = [(self.name, *message.data.decode().split(), message.message_id) for _, message in received]
+        ids = [ack_id for ack_id, _ in received]
+        self.tell("got", what)
+        if not received:
+            return
+        if random.random() < 0.1:
+            self.tell("nack", what)
+            self.history.tell("session", self.name)
+            self.client.modify_ack_deadline(
+                subscription=self.path, ack_ids=ids, ack_deadline_seconds=0, retry=None, timeout=CALL)
+        else:
+            self.tell("acking", what)
+            self.client.acknowledge(subscription=self.path, ack_ids=ids, retry=None, timeout=CALL)
+            self.tell("acked", what)
+
+    def tell(self, word, what):
+        """The same of all."""
+        for each in what:
+            self.history.tell(word, *each)
+
+    def end(self):
+        """After the answer that it waits for."""
         self.going.end(GIVE_UP)

@@ -1,11 +1,13 @@
 """Creates and deletes all kinds of things, and looks for them at the end."""
 
+import collections
 import random
 import time
 
 from google.cloud import scheduler_v1, tasks_v2
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
+import executions
 from calls import NEVER, REGION
 from going import Going
 from house import PROJECT
@@ -16,10 +18,22 @@ from patience import AWAY, CALL, GIVE_UP, client
 PREFIX = "kept-"
 
 
+def job_kind(platform):
+    """Jobs, which have no client of Google's that is asked without TLS."""
+    Thing = collections.namedtuple("Thing", "name")
+
+    def listed(_):
+        items = executions.ask(platform, "GET", "jobs?limit=1000")["items"]
+        return [Thing(f"jobs/{item['metadata']['name']}") for item in items]
+
+    return ("jobs", lambda name, _: executions.create(platform, name.rsplit("/", 1)[1], ["end"], 1),
+            lambda name, _: executions.ask(platform, "DELETE", name), listed)
+
+
 class Resources:
     """One after the other, each kind in its turn."""
 
-    def __init__(self, platform, history):
+    def __init__(self, platform, history, with_jobs):
         self.history, self.number = history, 0
         topics = client(platform, PublisherClient)
         subscriptions = client(platform, SubscriberClient)
@@ -44,6 +58,8 @@ class Resources:
                          lambda name, how: schedules.delete_job(name=name, **how),
                          lambda how: schedules.list_jobs(parent=REGION, **how)),
         }
+        if with_jobs:
+            self.kinds["job"] = job_kind(platform)
         self.going = Going("resources", self.step)
 
     def step(self):
@@ -70,8 +86,8 @@ class Resources:
     def look(self):
         """What is there now."""
         for kind, (_, _, _, every) in self.kinds.items():
-            names = [thing.name.rsplit("/", 1)[1] for thing in every({"timeout": CALL})]
-            for name in names:
+            for thing in every({"timeout": CALL}):
+                name = thing.name.rsplit("/", 1)[1]
                 if name.startswith(PREFIX):
                     self.history.tell("there", kind, name)
 

@@ -76,7 +76,8 @@ def kill_while_it_starts(platform):
     with contextlib.suppress(RuntimeError):
         platform.up()
     killer.join()
-    platform.server.wait()
+    # Its time may have come before there was a process.
+    platform.kill_server()
 
 
 def once_more(platform, history):
@@ -94,16 +95,16 @@ def tell(platform, history, asked):
     with_jobs = bool(shutil.which("cc"))
     messages.prepare(platform, history, endpoint.url)
     calls.prepare(platform, endpoint.url)
-    load = [messages.Publisher(platform, history), calls.Tasks(platform, history, endpoint.url), Resources(platform, history)]
-    load += [calls.Runs(platform, history, job) for job in calls.JOBS]
-    resources = load[2]
     if with_jobs:
         executions.prepare(platform)
-        jobs = executions.Executions(platform, history)
     else:
         skipped("executions of jobs", "cc is not installed")
-        jobs = None
-    pullers = [messages.Puller(platform, history, name) for name in messages.PULLED]
+    jobs = executions.Executions(platform, history) if with_jobs else None
+    resources = Resources(platform, history, with_jobs)
+    load = [messages.Publisher(platform, history), calls.Tasks(platform, history, endpoint.url), resources]
+    load += [calls.Runs(platform, history, job) for job in calls.JOBS]
+    pullers = [messages.Streamer(platform, history, name) for name in messages.STREAMED]
+    pullers += [messages.Puller(platform, history, name) for name in messages.PULLED]
     with step(f"kill -9 of the server, up to {asked.kills} times, with everything going on"):
         done = kill_again_and_again(platform, history, asked.kills, asked.seconds)
         print(f"     {done} kills", flush=True)

@@ -4,8 +4,8 @@ import unittest
 
 from judge import judge
 
-ONCE = "rules s t exactly-once ordered\n"
-SENT = "send t k 1\nsent t k 1 a\nsend t k 2\nsent t k 2 b\n"
+ALL = "rules s t exactly-once ordered one-by-one\n"
+SENT = "send t k 1\nsent t k 1 11\nsend t k 2\nsent t k 2 12\n"
 
 
 def breaches(text):
@@ -29,59 +29,74 @@ class Messages(unittest.TestCase):
         self.assertEqual(breaches(text), [])
 
     def test_all_is_well(self):
-        self.green(ONCE + SENT + done("k", 1, "a") + done("k", 2, "b"))
+        self.green(ALL + SENT + done("k", 1, "11") + done("k", 2, "12"))
 
     def test_an_acknowledged_publish_never_comes(self):
-        self.red("lost", ONCE + SENT + done("k", 1, "a"))
+        self.red("lost", ALL + SENT + done("k", 1, "11"))
 
     def test_it_must_come_to_every_subscription(self):
-        self.red("lost", ONCE + "rules r t\nsend t - 1\nsent t - 1 a\n" + done("-", 1, "a"))
+        self.red("lost", ALL + "rules r t\nsend t - 1\nsent t - 1 11\n" + done("-", 1, "11"))
 
     def test_the_copy_that_was_acknowledged_must_come(self):
-        self.red("lost", ONCE + "send t - 1\nsent t - 1 later\n" + done("-", 1, "earlier"))
+        self.red("lost", ALL + "send t - 1\nsent t - 1 12\n" + done("-", 1, "earlier"))
 
     def test_what_is_given_back_comes_again(self):
-        self.red("lost", "rules s t\nsend t - 1\nsent t - 1 a\ngot s - 1 a\nnack s - 1 a\n")
-        self.green("rules s t\nsend t - 1\nsent t - 1 a\ngot s - 1 a\nnack s - 1 a\n" + done("-", 1, "a"))
+        self.red("lost", "rules s t\nsend t - 1\nsent t - 1 11\ngot s - 1 11\nnack s - 1 11\n")
+        self.green("rules s t\nsend t - 1\nsent t - 1 11\ngot s - 1 11\nnack s - 1 11\n" + done("-", 1, "11"))
 
     def test_a_publish_without_an_answer_may_come_or_not(self):
-        self.green(ONCE + "send t k 1\n")
-        self.green(ONCE + "send t k 1\n" + done("k", 1, "a"))
+        self.green(ALL + "send t k 1\n")
+        self.green(ALL + "send t k 1\n" + done("k", 1, "11"))
 
     def test_nobody_published_it(self):
-        self.red("unpublished", ONCE + done("-", 1, "a"))
+        self.red("unpublished", ALL + done("-", 1, "11"))
 
     def test_again_after_its_acknowledgement_was_confirmed(self):
-        self.red("again", ONCE + "send t - 1\n" + done("-", 1, "a") + "got s - 1 a\n")
+        self.red("again", ALL + "send t - 1\n" + done("-", 1, "11") + "got s - 1 11\n")
 
     def test_again_after_an_acknowledgement_without_answer(self):
-        self.green(ONCE + "send t - 1\ngot s - 1 a\nacking s - 1 a\ngot s - 1 a\n")
+        self.green(ALL + "send t - 1\ngot s - 1 11\nacking s - 1 11\ngot s - 1 11\n")
 
     def test_again_where_nobody_promised_once(self):
-        self.green("rules s t\nsend t - 1\n" + done("-", 1, "a") + "got s - 1 a\n")
+        self.green("rules s t\nsend t - 1\n" + done("-", 1, "11") + "got s - 1 11\n")
 
     def test_a_later_one_first(self):
-        self.red("out of order", ONCE + SENT + done("k", 2, "b") + done("k", 1, "a"))
+        self.red("out of order", ALL + SENT + done("k", 2, "12") + done("k", 1, "11"))
 
     def test_a_later_one_before_the_earlier_is_acknowledged(self):
-        self.red("out of order", ONCE + SENT + "got s k 1 a\n" + done("k", 2, "b") + "acking s k 1 a\n")
+        text = SENT + "got s k 1 11\n" + done("k", 2, "12") + "acking s k 1 11\n"
+        self.red("too early", ALL + text)
+        self.green("rules s t exactly-once ordered\n" + text)
 
     def test_the_earlier_one_comes_again_and_is_passed(self):
-        self.red("out of order", ONCE + SENT + "got s k 1 a\nacking s k 1 a\ngot s k 1 a\n" + done("k", 2, "b") + "acking s k 1 a\n")
+        self.red("too early", ALL + SENT + "got s k 1 11\nacking s k 1 11\ngot s k 1 11\n" + done("k", 2, "12") + "acking s k 1 11\n")
+
+    def test_the_earlier_one_is_given_back_and_passed(self):
+        self.red("out of order", "rules s t ordered\n" + SENT + "got s k 1 11\nnack s k 1 11\n" + done("k", 2, "12") + done("k", 1, "11"))
+
+    def test_an_earlier_one_again_in_one_session(self):
+        text = "rules s t in-sessions\n" + SENT + done("k", 1, "11") + done("k", 2, "12")
+        self.red("backwards", text + done("k", 1, "11"))
+        self.red("backwards", text + done("k", 2, "12"))
+        self.green(text + "session s\n" + done("k", 1, "11") + done("k", 2, "12"))
+
+    def test_a_topic_has_them_in_another_order_than_its_publisher(self):
+        self.red("misplaced", "send t k 1\nsend t k 2\nsent t k 1 12\nsent t k 2 11\n")
+        self.green("send t - 1\nsend t - 2\nsent t - 1 12\nsent t - 2 11\n")
 
     def test_the_later_one_comes_before_the_answer_to_the_publisher_of_the_earlier(self):
-        self.red("out of order", ONCE + "send t k 1\nsend t k 2\n" + done("k", 2, "b") + "sent t k 1 a\nsent t k 2 b\n"
-                 + done("k", 1, "a"))
+        self.red("out of order", ALL + "send t k 1\nsend t k 2\n" + done("k", 2, "12") + "sent t k 1 11\nsent t k 2 12\n"
+                 + done("k", 1, "11"))
 
     def test_repeats_from_the_first_that_is_not_acknowledged(self):
-        self.green(ONCE + SENT + "got s k 1 a\nacking s k 1 a\ngot s k 2 b\nkill 1\n" + done("k", 1, "a") + done("k", 2, "b"))
+        self.green(ALL + SENT + "got s k 1 11\nacking s k 1 11\ngot s k 2 12\nkill 1\n" + done("k", 1, "11") + done("k", 2, "12"))
 
     def test_keys_do_not_wait_for_each_other(self):
-        self.green(ONCE + SENT + "send t l 1\nsent t l 1 c\ngot s k 1 a\n" + done("l", 1, "c") + "acking s k 1 a\n" + done("k", 2, "b"))
+        self.green(ALL + SENT + "send t l 1\nsent t l 1 21\ngot s k 1 11\n" + done("l", 1, "21") + "acking s k 1 11\n" + done("k", 2, "12"))
 
     def test_without_a_key_or_the_promise_there_is_no_order(self):
-        self.green(ONCE + (SENT + done("k", 2, "b") + done("k", 1, "a")).replace(" k ", " - "))
-        self.green("rules s t\n" + SENT + done("k", 2, "b") + done("k", 1, "a"))
+        self.green(ALL + (SENT + done("k", 2, "12") + done("k", 1, "11")).replace(" k ", " - "))
+        self.green("rules s t\n" + SENT + done("k", 2, "12") + done("k", 1, "11"))
 
 
 class Calls(unittest.TestCase):
