@@ -46,7 +46,7 @@ def options():
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=120, help="no more kills after so many seconds")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--keep", type=pathlib.Path, help="where the history and log of a run that fails are kept")
+    parser.add_argument("--keep", type=pathlib.Path, help="keeps history and log there; without it, in a temporary folder if the run fails")
     return parser.parse_args()
 
 
@@ -179,7 +179,7 @@ def main():
                 tell(platform, history, asked)
             finally:
                 log = platform.log()
-        if TALLY["failed"]:
+        if TALLY["failed"] or asked.keep:
             keep(asked.keep, history.path, log)
     print("{passed} passed, {failed} failed, {skipped} skipped".format(**TALLY), flush=True)
     return 1 if TALLY["failed"] else 0
