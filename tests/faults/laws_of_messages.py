@@ -44,7 +44,7 @@ def judge(lines):
 def misplaced(sent):
     """What was acknowledged to its publisher has its place behind what was before."""
     for (topic, key), numbers in sent.items():
-        last = 0
+        last = -1
         for number, identity in sorted(numbers.items()) if key != "-" else ():
             if int(identity) <= last:
                 yield f"misplaced: {topic} has {key} {number} as {identity}, and an earlier one as {last}"
@@ -83,7 +83,7 @@ def out_of_order(subscription, key, number, identity, sent):
     if "one-by-one" in promises and (open_ones := earlier & subscription.came[key] - subscription.done[key]):
         yield f"too early: {name} got {key} {number} before it was done with {min(open_ones)}"
     if "in-sessions" in promises:
-        last = subscription.last.get(key, 0)
+        last = subscription.last.get(key, -1)
         if int(identity) <= last:
             yield f"backwards: {name} got {key} {number} as {identity} in the session in which it got {last}"
         subscription.last[key] = int(identity)

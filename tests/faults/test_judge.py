@@ -82,6 +82,7 @@ class Messages(unittest.TestCase):
 
     def test_a_topic_has_them_in_another_order_than_its_publisher(self):
         self.red("misplaced", "send t k 1\nsend t k 2\nsent t k 1 12\nsent t k 2 11\n")
+        self.green("send t k 1\nsent t k 1 0\n")
         self.green("send t - 1\nsend t - 2\nsent t - 1 12\nsent t - 2 11\n")
 
     def test_the_later_one_comes_before_the_answer_to_the_publisher_of_the_earlier(self):
