@@ -27,6 +27,9 @@ PAUSE = 0.03
 OPEN = 200
 # What a stream may have at once. The client keeps copies of that from each server before, and works them all off.
 HELD = 50
+# With exactly-once delivery a lease outlives the server, and what was on its way to the client waits for the end of it. Google's client
+# takes a minute where nobody says otherwise.
+LEASE = 10
 # One pull, and how long it waits for the first message.
 PULL, WAIT = 20, 5
 
@@ -109,7 +112,8 @@ class Streamer:
         scheduler = ThreadScheduler(executor=concurrent.futures.ThreadPoolExecutor(max_workers=1))
         self.stream = self.client.subscribe(
             f"{PROJECT}/subscriptions/{self.name}", self.got, scheduler=scheduler,
-            flow_control=pubsub_v1.types.FlowControl(max_messages=HELD),
+            flow_control=pubsub_v1.types.FlowControl(
+                max_messages=HELD, min_duration_per_lease_extension=LEASE, max_duration_per_lease_extension=LEASE),
         )
         with contextlib.suppress(Exception):
             self.stream.result()

@@ -131,8 +131,9 @@ def tell(platform, history, asked):
 
 
 def nothing_missing(history):
-    """What was created is looked for later."""
-    missing = [breach for breach in judge(history.lines()) if " is not there" not in breach]
+    """No breach is left that time can mend; what was created is looked for later."""
+    missing = [breach for breach in judge(history.lines())
+               if breach.startswith(("lost", "forgotten", "unfinished")) and " is not there" not in breach]
     if missing:
         time.sleep(0.5)
         raise Failed(f"{len(missing)}: {missing[:3]}")
