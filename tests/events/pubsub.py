@@ -201,7 +201,7 @@ def exactly_once_answers_acknowledgements(clients):
         subscription=subscription, ack_ids=[got[0].ack_id], ack_deadline_seconds=0
     )
     error = fails(
-        exceptions.FailedPrecondition, "invalid",
+        exceptions.InvalidArgument, "invalid",
         lambda: subscriber.acknowledge(subscription=subscription, ack_ids=[got[0].ack_id]),
     )
     reasons = {detail.metadata.get(got[0].ack_id) for detail in error.details if hasattr(detail, "metadata")}

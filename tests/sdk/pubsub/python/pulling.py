@@ -28,10 +28,11 @@ def a_pull_gives_no_more_than_asked(world):
 
 def a_pull_asks_for_something(world):
     _, subscription = world.pair()
+    asked = {"subscription": subscription, "return_immediately": True}
     for most in [0, -1]:
         fails(
             exceptions.InvalidArgument, f"{most} messages",
-            lambda most=most: world.subscriber.pull(request={"subscription": subscription, "max_messages": most}),
+            lambda most=most: world.subscriber.pull(request={**asked, "max_messages": most}),
         )
 
 
