@@ -90,8 +90,11 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             0 => options.pulled * 2,
             step => options.messages * step / 10,
         };
-        let published = publish(&pubsub, &topic, wanted.saturating_sub(waiting), options).await?;
-        waiting = wanted.max(waiting);
+        let Some(missing) = wanted.checked_sub(waiting).filter(|missing| *missing > 0) else {
+            continue;
+        };
+        let published = publish(&pubsub, &topic, missing, options).await?;
+        waiting = wanted;
         let resident = machine::resident(std::process::id())?;
         // In between, pulling would take away what is to wait.
         let pulled = match step {

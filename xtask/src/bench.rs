@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::tools;
+use crate::{nats, tools};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -22,8 +22,10 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             .args(["build", "--quiet", "--profile", "dist"])
             .args(["-p", "lauf", "-p", "lauf-bench"]),
     )?;
-    Ok(
-        built
-            && tools::loud(Command::new(tools::target_dir().join("dist/bench")).args(&args.args))?,
-    )
+    let mut bench = Command::new(tools::target_dir().join("dist/bench"));
+    bench.args(&args.args);
+    if let Some(nats) = nats::unpacked() {
+        bench.env(nats::VARIABLE, nats);
+    }
+    Ok(built && tools::loud(&mut bench)?)
 }

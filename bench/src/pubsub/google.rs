@@ -9,9 +9,11 @@ use futures_util::stream;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::publisher_client::PublisherClient;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::subscriber_client::SubscriberClient;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::{
-    PublishRequest, PubsubMessage, PushConfig, StreamingPullRequest, Subscription, Topic,
+    AcknowledgeRequest, DeleteSubscriptionRequest, DeleteTopicRequest, PublishRequest,
+    PubsubMessage, PushConfig, StreamingPullRequest, Subscription, Topic,
 };
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -26,8 +28,9 @@ use crate::platform::Platform;
 
 /// The most bytes of a message of gRPC either way.
 const LARGE: usize = 64 << 20;
-/// A subscriber's messages that are not yet acknowledged: what Google's clients allow themselves.
-const OUTSTANDING: i64 = 10_000;
+
+/// The most acknowledgements in a request, which is what fits those of Google's clients.
+const ACKNOWLEDGED: usize = 2_500;
 
 /// Adds the token, where there is one.
 #[derive(Clone)]
@@ -47,7 +50,6 @@ impl Interceptor for Bearer {
 type Connection = InterceptedService<Channel, Bearer>;
 
 /// What is kept running for it.
-#[expect(dead_code, reason = "it ends when it is dropped")]
 enum Running {
     Lauf(Platform),
     LaufOnNats(Platform, Server),
@@ -64,7 +66,7 @@ pub(super) struct Google {
     endpoint: Endpoint,
     /// The last part of the names of this round.
     round: usize,
-    _running: Running,
+    running: Running,
 }
 
 impl Google {
@@ -80,7 +82,7 @@ impl Google {
     /// The same with the messages on NATS.
     pub(super) async fn lauf_on_nats(dir: tempfile::TempDir) -> anyhow::Result<Self> {
         let beside = tempfile::tempdir_in(dir.path().parent().context("it has a folder")?)?;
-        let nats = Server::nats(beside).await?;
+        let nats = Server::nats(beside, "always").await?;
         let url = format!("nats://127.0.0.1:{}", nats.port);
         let platform = Platform::up_in(dir, &["--pool", "1", "--message-log", &url])?;
         let (address, token) = (platform.address.to_string(), platform.token().to_owned());
@@ -122,7 +124,7 @@ impl Google {
             subscriptions: subscriptions.max_decoding_message_size(LARGE),
             endpoint: Endpoint::open().await?,
             round: 0,
-            _running: running,
+            running,
         })
     }
 
@@ -175,6 +177,14 @@ impl Peer for Google {
         self.durability
     }
 
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        Ok(match &self.running {
+            Running::Lauf(platform) => vec![platform.server()?],
+            Running::LaufOnNats(platform, nats) => vec![platform.server()?, nats.id()],
+            Running::Emulator(server) => vec![server.id()],
+        })
+    }
+
     async fn begin(&mut self, round: usize) -> anyhow::Result<()> {
         self.round = round;
         self.make("bulk", None).await?;
@@ -209,13 +219,17 @@ impl Peer for Google {
         Ok((messages, begin.elapsed()))
     }
 
-    async fn pull(&mut self, messages: usize) -> anyhow::Result<Duration> {
+    async fn pull(
+        &mut self,
+        messages: usize,
+        options: &Options,
+    ) -> anyhow::Result<(usize, Duration)> {
         let begin = now();
         let (send, mut requests) = mpsc::channel(64);
         let first = StreamingPullRequest {
             subscription: self.subscription("bulk"),
             stream_ack_deadline_seconds: 60,
-            max_outstanding_messages: OUTSTANDING,
+            max_outstanding_messages: i64::from(options.outstanding),
             client_id: "bench".to_owned(),
             ..StreamingPullRequest::default()
         };
@@ -224,17 +238,26 @@ impl Peer for Google {
         let stream = self.subscriptions.streaming_pull(requests).await?;
         let mut stream = stream.into_inner();
         let mut got = 0;
-        while got < messages {
+        // In requests of their own, as all of Google's clients do it.
+        let mut acknowledging = JoinSet::new();
+        while got < messages && begin.elapsed() < options.pulling() {
             let came = stream.message().await?.context("the stream has ended")?;
             got += came.received_messages.len();
             let ids = came.received_messages.into_iter();
-            let acknowledged = StreamingPullRequest {
-                ack_ids: ids.map(|message| message.ack_id).collect(),
-                ..StreamingPullRequest::default()
-            };
-            send.send(acknowledged).await?;
+            let ids: Vec<String> = ids.map(|message| message.ack_id).collect();
+            for some in ids.chunks(ACKNOWLEDGED) {
+                let mut subscriptions = self.subscriptions.clone();
+                let request = AcknowledgeRequest {
+                    subscription: self.subscription("bulk"),
+                    ack_ids: some.to_vec(),
+                };
+                acknowledging.spawn(async move { subscriptions.acknowledge(request).await });
+            }
         }
-        Ok(begin.elapsed())
+        while let Some(done) = acknowledging.join_next().await {
+            done??;
+        }
+        Ok((got, begin.elapsed()))
     }
 
     async fn singles(&mut self, options: &Options) -> anyhow::Result<Vec<Duration>> {
@@ -263,5 +286,19 @@ impl Peer for Google {
             times.push(came.saturating_duration_since(begin));
         }
         Ok(times)
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        for what in ["bulk", "single", "push"] {
+            let topic = self.topic(what);
+            let gone = DeleteSubscriptionRequest {
+                subscription: self.subscription(what),
+            };
+            self.subscriptions.delete_subscription(gone).await?;
+            self.topics
+                .delete_topic(DeleteTopicRequest { topic })
+                .await?;
+        }
+        Ok(())
     }
 }

@@ -10,12 +10,23 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::bail;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use crate::machine;
 use crate::stats::{Times, heading, median};
+
+/// Everybody, in the order of the table.
+const PEERS: [&str; 7] = [
+    "lauf",
+    "lauf-on-nats",
+    "emulator",
+    "nats",
+    "nats-lazy",
+    "redis",
+    "rabbitmq",
+];
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -32,13 +43,19 @@ pub(crate) struct Options {
     /// Seconds of publishing in each round.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// Seconds after which a peer has shown how fast its messages are pulled.
+    #[arg(long, default_value_t = 8)]
+    pull_seconds: u64,
+    /// Messages that a subscriber has before it acknowledges any: what Google's clients say by themselves.
+    #[arg(long, default_value_t = 1_000)]
+    outstanding: u32,
     /// Messages that are published one after the other in each round, and that are pushed.
     #[arg(long, default_value_t = 200)]
     singles: usize,
     /// Rounds, each with every peer.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only these: lauf, lauf-on-nats, emulator, nats, redis.
+    /// Only these: lauf, lauf-on-nats, emulator, nats, nats-lazy, redis, rabbitmq.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// A folder on the disk that all of them write to.
@@ -53,6 +70,10 @@ impl Options {
     fn publishing(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
+
+    fn pulling(&self) -> Duration {
+        Duration::from_secs(self.pull_seconds)
+    }
 }
 
 /// Something that takes messages and gives them to others.
@@ -62,23 +83,42 @@ trait Peer: Send {
     fn name(&self) -> &'static str;
     /// What it has done with a message when it acknowledges it.
     fn durability(&self) -> &'static str;
+    /// The processes that do its work.
+    fn processes(&self) -> anyhow::Result<Vec<u32>>;
     /// Makes a topic with a subscription, or what it has in their place; later calls are about these.
     async fn begin(&mut self, round: usize) -> anyhow::Result<()>;
     /// Publishes batches for a while. Says how many messages were acknowledged, and in what time.
     async fn publish(&mut self, options: &Options) -> anyhow::Result<(usize, Duration)>;
-    /// Pulls and acknowledges so many messages, and says in what time.
-    async fn pull(&mut self, messages: usize) -> anyhow::Result<Duration>;
+    /// Pulls and acknowledges so many messages, or as many as it can in the time that there is for it.
+    async fn pull(
+        &mut self,
+        messages: usize,
+        options: &Options,
+    ) -> anyhow::Result<(usize, Duration)>;
     /// Publishes messages one after the other; says what each took.
     async fn singles(&mut self, options: &Options) -> anyhow::Result<Vec<Duration>>;
     /// The same with a subscription that pushes: until the endpoint has it. Nothing where there is no push.
     async fn pushes(&mut self, options: &Options) -> anyhow::Result<Vec<Duration>>;
+    /// Takes away what [`Peer::begin`] made, so that no round is in the way of the next.
+    async fn end(&mut self) -> anyhow::Result<()>;
+}
+
+/// A peer, with what has been measured of it.
+struct Row {
+    peer: Box<dyn Peer>,
+    figures: Figures,
+    /// Why it is measured no further.
+    failed: Option<String>,
 }
 
 /// What has been measured of a peer.
 #[derive(Default)]
 struct Figures {
     published: Vec<f64>,
+    /// Microseconds of processor time for each message.
+    publish_cpu: Vec<f64>,
     pulled: Vec<f64>,
+    pull_cpu: Vec<f64>,
     singles: Vec<Duration>,
     pushes: Vec<Duration>,
 }
@@ -94,25 +134,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn measure(options: &Options) -> anyhow::Result<()> {
-    let mut peers = Vec::new();
-    for name in ["lauf", "lauf-on-nats", "emulator", "nats", "redis"] {
+    let mut rows = Vec::new();
+    for name in PEERS {
         if !options.peers.is_empty() && !options.peers.iter().any(|wanted| wanted == name) {
             continue;
         }
         match start(name, options).await {
-            Ok(peer) => peers.push((peer, Figures::default())),
-            Err(why) => println!("{name}: not measured: {why:#}"),
+            Ok(peer) => rows.push(Row {
+                peer,
+                figures: Figures::default(),
+                failed: None,
+            }),
+            Err(why) => println!("{name}: NOT MEASURED: {why:#}"),
         }
     }
     for round in 0..options.rounds {
-        for (peer, figures) in &mut peers {
-            let name = peer.name();
-            one_round(&mut **peer, round, options, figures)
-                .await
-                .with_context(|| format!("{name}, round {round}"))?;
+        for row in rows.iter_mut().filter(|row| row.failed.is_none()) {
+            let done = one_round(&mut *row.peer, round, options, &mut row.figures).await;
+            row.failed = done.err().map(|why| format!("round {round}: {why:#}"));
         }
     }
-    tell(&peers, options)
+    tell(&rows, options)
 }
 
 async fn start(name: &str, options: &Options) -> anyhow::Result<Box<dyn Peer>> {
@@ -121,8 +163,10 @@ async fn start(name: &str, options: &Options) -> anyhow::Result<Box<dyn Peer>> {
         "lauf" => Box::new(google::Google::lauf(dir).await?),
         "lauf-on-nats" => Box::new(google::Google::lauf_on_nats(dir).await?),
         "emulator" => Box::new(google::Google::emulator(dir).await?),
-        "nats" => Box::new(nats::Nats::start(dir).await?),
-        _ => Box::new(redis::Redis::start(dir).await?),
+        "nats" => Box::new(nats::Nats::synced(dir).await?),
+        "nats-lazy" => Box::new(nats::Nats::lazy(dir).await?),
+        "redis" => Box::new(redis::Redis::start(dir).await?),
+        _ => bail!("nobody has written a client of it here"),
     })
 }
 
@@ -133,60 +177,94 @@ async fn one_round(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     peer.begin(round).await?;
+    let before = busy(peer)?;
     let (messages, time) = peer.publish(options).await?;
+    let between = busy(peer)?;
     figures.published.push(rate(messages, time)?);
-    let time = peer.pull(messages).await?;
+    figures.publish_cpu.push(each(between - before, messages)?);
+    let (messages, time) = peer.pull(messages, options).await?;
     figures.pulled.push(rate(messages, time)?);
+    figures
+        .pull_cpu
+        .push(each(busy(peer)?.saturating_sub(between), messages)?);
     figures.singles.extend(peer.singles(options).await?);
     figures.pushes.extend(peer.pushes(options).await?);
-    Ok(())
+    peer.end().await
+}
+
+/// Processor time of a peer so far.
+fn busy(peer: &dyn Peer) -> anyhow::Result<Duration> {
+    peer.processes()?.into_iter().map(machine::cpu).sum()
+}
+
+/// Microseconds for each message.
+fn each(time: Duration, messages: usize) -> anyhow::Result<f64> {
+    Ok(time.as_secs_f64() * 1e6 / f64::from(u32::try_from(messages)?))
 }
 
 fn rate(messages: usize, time: Duration) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(messages)?) / time.as_secs_f64())
 }
 
-fn tell(peers: &[(Box<dyn Peer>, Figures)], options: &Options) -> anyhow::Result<()> {
-    let mut rows = Vec::new();
+fn tell(peers: &[Row], options: &Options) -> anyhow::Result<()> {
     println!(
-        "messages of {} bytes, batches of {}, {} on their way; medians of {} rounds",
+        "messages of {} bytes, batches of {}, {} on their way; medians of {} rounds; µs of its processors for each message",
         options.size, options.batch, options.batches, options.rounds
     );
     println!(
-        "{:<16}{:>14}{:>14}  acknowledged is",
-        "", "published/s", "pulled/s"
+        "{:<16}{:>12}{:>8}{:>12}{:>8}  acknowledged is",
+        "", "published/s", "µs", "pulled/s", "µs"
     );
-    for (peer, figures) in peers {
-        let (published, pulled) = (median(&figures.published), median(&figures.pulled));
+    let mut rows = Vec::new();
+    for Row {
+        peer,
+        figures,
+        failed,
+    } in peers
+    {
+        let [published, publish_cpu, pulled, pull_cpu] = [
+            &figures.published,
+            &figures.publish_cpu,
+            &figures.pulled,
+            &figures.pull_cpu,
+        ]
+        .map(|figures| median(figures));
         println!(
-            "{:<16}{published:>14.0}{pulled:>14.0}  {}",
+            "{:<16}{published:>12.0}{publish_cpu:>8.1}{pulled:>12.0}{pull_cpu:>8.1}  {}",
             peer.name(),
             peer.durability()
         );
+        if let Some(why) = failed {
+            println!("{:<16}NOT MEASURED TO THE END: {why}", "");
+        }
         rows.push(json!({
-            "peer": peer.name(), "durability": peer.durability(),
-            "published_per_second": published, "pulled_per_second": pulled,
+            "peer": peer.name(), "durability": peer.durability(), "failed": failed,
+            "published_per_second": published, "publish_cpu_us": publish_cpu,
+            "pulled_per_second": pulled, "pull_cpu_us": pull_cpu,
         }));
     }
-    for (what, of) in [
-        (
-            "one publish",
-            (|f| &f.singles) as fn(&Figures) -> &Vec<Duration>,
-        ),
-        ("publish to push", |f| &f.pushes),
-    ] {
-        println!("{}", heading(what));
-        for ((peer, figures), row) in peers.iter().zip(&mut rows) {
-            let times = of(figures);
-            if times.is_empty() {
-                println!("{:<28}       does not push", peer.name());
-                continue;
-            }
-            let times = Times::new(times.clone());
-            println!("{:<28}{}", peer.name(), times.columns());
-            row[what] = times.json();
-        }
-    }
+    latencies("one publish", peers, &mut rows, |figures| &figures.singles);
+    latencies("publish to push", peers, &mut rows, |figures| {
+        &figures.pushes
+    });
     println!("load average: {}", machine::load());
     crate::write(options.json.as_deref(), "pubsub", &rows as &[Value])
+}
+
+fn latencies(
+    what: &str,
+    peers: &[Row],
+    rows: &mut [Value],
+    of: impl Fn(&Figures) -> &Vec<Duration>,
+) {
+    println!("{}", heading(what));
+    for (row, shown) in peers.iter().zip(rows) {
+        let times = Times::new(of(&row.figures).clone());
+        if times.len() == 0 {
+            println!("{:<28}       does not push", row.peer.name());
+            continue;
+        }
+        println!("{:<28}{}", row.peer.name(), times.columns());
+        shown[what] = times.json();
+    }
 }

@@ -14,21 +14,41 @@ use super::{Options, Peer};
 use crate::machine::now;
 
 pub(super) struct Nats {
+    name: &'static str,
+    durability: &'static str,
     context: Context,
     round: usize,
-    _server: Server,
+    server: Server,
 }
 
 impl Nats {
-    pub(super) async fn start(dir: tempfile::TempDir) -> anyhow::Result<Self> {
-        let server = Server::nats(dir).await?;
+    /// As durable as all others.
+    pub(super) async fn synced(dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        Self::start(dir, "nats jetstream", "synced to the disk", "always").await
+    }
+
+    /// As it comes.
+    pub(super) async fn lazy(dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        let durability = "lost with the power for 2 minutes";
+        Self::start(dir, "nats as it comes", durability, "2m").await
+    }
+
+    async fn start(
+        dir: tempfile::TempDir,
+        name: &'static str,
+        durability: &'static str,
+        sync: &str,
+    ) -> anyhow::Result<Self> {
+        let server = Server::nats(dir, sync).await?;
         let client = async_nats::connect(format!("nats://127.0.0.1:{}", server.port)).await?;
         Ok(Self {
+            name,
+            durability,
             context: ContextBuilder::new()
                 .backpressure_on_inflight(true)
                 .build(client),
             round: 0,
-            _server: server,
+            server,
         })
     }
 
@@ -44,11 +64,15 @@ fn body(options: &Options) -> Bytes {
 #[async_trait]
 impl Peer for Nats {
     fn name(&self) -> &'static str {
-        "nats jetstream"
+        self.name
     }
 
     fn durability(&self) -> &'static str {
-        "synced to the disk"
+        self.durability
+    }
+
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        Ok(vec![self.server.id()])
     }
 
     async fn begin(&mut self, round: usize) -> anyhow::Result<()> {
@@ -92,24 +116,33 @@ impl Peer for Nats {
         Ok((messages, begin.elapsed()))
     }
 
-    async fn pull(&mut self, messages: usize) -> anyhow::Result<Duration> {
+    async fn pull(
+        &mut self,
+        messages: usize,
+        options: &Options,
+    ) -> anyhow::Result<(usize, Duration)> {
         let begin = now();
         let stream = self.context.get_stream(self.stream()).await?;
         let config = pull::Config {
             durable_name: Some("bench".to_owned()),
-            max_ack_pending: 10_000,
+            max_ack_pending: i64::from(options.outstanding),
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await?;
-        let mut came = consumer.messages().await?;
-        for _ in 0..messages {
+        let came = consumer
+            .stream()
+            .max_messages_per_batch(usize::try_from(options.outstanding)?);
+        let mut came = came.messages().await?;
+        let mut got = 0;
+        while got < messages && begin.elapsed() < options.pulling() {
             let message = came.try_next().await?.context("no more comes")?;
             message
                 .ack()
                 .await
                 .map_err(|error| anyhow::anyhow!("{error}"))?;
+            got += 1;
         }
-        Ok(begin.elapsed())
+        Ok((got, begin.elapsed()))
     }
 
     async fn singles(&mut self, options: &Options) -> anyhow::Result<Vec<Duration>> {
@@ -125,5 +158,10 @@ impl Peer for Nats {
 
     async fn pushes(&mut self, _: &Options) -> anyhow::Result<Vec<Duration>> {
         Ok(Vec::new())
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.context.delete_stream(self.stream()).await?;
+        Ok(())
     }
 }

@@ -11,9 +11,6 @@ use super::server::Server;
 use super::{Options, Peer};
 use crate::machine::now;
 
-/// Entries of one read.
-const READ: usize = 1_000;
-
 pub(super) struct Redis {
     server: Server,
     round: usize,
@@ -110,6 +107,10 @@ impl Peer for Redis {
         "synced to the disk"
     }
 
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        Ok(vec![self.server.id()])
+    }
+
     async fn begin(&mut self, round: usize) -> anyhow::Result<()> {
         self.round = round;
         let mut redis = Connection::open(self.server.port).await?;
@@ -153,12 +154,16 @@ impl Peer for Redis {
         Ok((messages, begin.elapsed()))
     }
 
-    async fn pull(&mut self, messages: usize) -> anyhow::Result<Duration> {
+    async fn pull(
+        &mut self,
+        messages: usize,
+        options: &Options,
+    ) -> anyhow::Result<(usize, Duration)> {
         let begin = now();
         let mut redis = Connection::open(self.server.port).await?;
-        let (stream, count) = (self.stream(), READ.to_string());
+        let (stream, count) = (self.stream(), options.outstanding.to_string());
         let mut got = 0;
-        while got < messages {
+        while got < messages && begin.elapsed() < options.pulling() {
             let read: [&[u8]; 9] = [
                 b"XREADGROUP",
                 b"GROUP",
@@ -176,7 +181,7 @@ impl Peer for Redis {
             redis.ask(&words).await?;
             got += ids.len();
         }
-        Ok(begin.elapsed())
+        Ok((got, begin.elapsed()))
     }
 
     async fn singles(&mut self, options: &Options) -> anyhow::Result<Vec<Duration>> {
@@ -194,6 +199,12 @@ impl Peer for Redis {
 
     async fn pushes(&mut self, _: &Options) -> anyhow::Result<Vec<Duration>> {
         Ok(Vec::new())
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        let mut redis = Connection::open(self.server.port).await?;
+        let words: [&[u8]; 3] = [b"DEL", &self.stream().into_bytes(), b"single"];
+        redis.ask(&words).await.map(drop)
     }
 }
 

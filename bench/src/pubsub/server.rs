@@ -15,13 +15,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server with files in a folder of its own.
 pub(crate) struct Server {
-    _process: Group,
+    process: Group,
     pub(crate) port: u16,
     // Last, so that the folder goes after the server.
     _dir: tempfile::TempDir,
 }
 
 impl Server {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Starts what `command` makes of a port and a folder, and waits until it listens.
     pub(crate) async fn start(
         dir: tempfile::TempDir,
@@ -47,21 +52,21 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Self {
-            _process: process,
+            process,
             port,
             _dir: dir,
         })
     }
 
-    /// A NATS server that syncs each message to the disk.
-    pub(crate) async fn nats(dir: tempfile::TempDir) -> anyhow::Result<Self> {
+    /// A NATS server that syncs to the disk so often: `always` is each message.
+    pub(crate) async fn nats(dir: tempfile::TempDir, sync: &str) -> anyhow::Result<Self> {
         let program = find("LAUF_NATS_SERVER", "nats-server")?;
         Self::start(dir, |port, dir| {
             let config = dir.join("nats.conf");
             fs::write(
                 &config,
                 format!(
-                    "listen: \"127.0.0.1:{port}\"\njetstream {{\n  store_dir: \"{}\"\n  sync_interval: always\n}}\n",
+                    "listen: \"127.0.0.1:{port}\"\njetstream {{\n  store_dir: \"{}\"\n  sync_interval: {sync}\n}}\n",
                     dir.join("store").display()
                 ),
             )?;
