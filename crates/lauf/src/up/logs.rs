@@ -295,7 +295,7 @@ impl SpoolFollower {
             saved_at: journal.clock.monotonic(),
             unsaved: false,
             ends: 0,
-            unknown: String::new(),
+            asked: 0,
             engine,
             journal: Arc::clone(&journal),
             log,
@@ -328,6 +328,14 @@ fn saved_position(data: &Path) -> Position {
         .unwrap_or_default()
 }
 
+/// Writes a file so that a kill leaves the old text or the new one. Half a position would be none, and all output that is
+/// still there would be read again.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, file)
+}
+
 struct Follower {
     reader: SpoolReader,
     saved: PathBuf,
@@ -336,8 +344,8 @@ struct Follower {
     unsaved: bool,
     /// How many instances had ended when the end of the spool was last reached.
     ends: u64,
-    /// The last instance that had to be asked for.
-    unknown: String,
+    /// When the keeper was last asked for all instances, in nanoseconds since 1970.
+    asked: u64,
     engine: LocalEngine,
     journal: Arc<Journal>,
     log: LogStore,
@@ -354,7 +362,7 @@ impl Follower {
                     self.unsaved = true;
                     for line in lines {
                         if self.journal.owner(&line.instance).is_none() {
-                            self.find_owner(runtime, &line.instance);
+                            self.find_owner(runtime, line.time);
                         }
                         self.journal.line(line);
                     }
@@ -390,15 +398,18 @@ impl Follower {
     }
 
     /// An instance that a server asked for before it died has written before this server has heard of it.
-    fn find_owner(&mut self, runtime: &Handle, instance: &str) {
-        // Once, and not for each line of one that nobody can know.
-        if self.unknown == instance {
+    fn find_owner(&mut self, runtime: &Handle, written: u64) {
+        // Whoever wrote before the last listing and was not in it is forgotten: its output has been read before, by a
+        // server that could not write down how far it was. There may be very many such lines, and a listing takes
+        // long when there are very many instances.
+        if written < self.asked {
             return;
         }
+        let now = self.journal.clock.now().as_nanosecond();
         for spec in runtime.block_on(self.engine.specs()) {
             self.journal.starting(&spec);
         }
-        instance.clone_into(&mut self.unknown);
+        self.asked = u64::try_from(now).unwrap_or_default();
     }
 
     /// In how long the position is to be written down.
@@ -415,7 +426,7 @@ impl Follower {
         let written = flushed
             .map_err(std::io::Error::other)
             .and_then(|()| Ok(serde_json::to_string(&self.reader.position())?))
-            .and_then(|text| fs::write(&self.saved, text))
+            .and_then(|text| replace(&self.saved, &text))
             .and_then(|()| self.reader.release());
         match written {
             Ok(()) => {
