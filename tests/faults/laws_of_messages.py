@@ -8,7 +8,7 @@ class Subscription:
 
     def __init__(self, name, topic, promises):
         self.name, self.topic, self.promises = name, topic, promises
-        self.got, self.given_back, self.confirmed = set(), set(), set()
+        self.got, self.given_back, self.finished, self.confirmed = set(), set(), set(), set()
         # By key: the numbers that came, those given back since, those that its subscriber says it is done with since.
         self.came = collections.defaultdict(set)
         self.waited_for = collections.defaultdict(set)
@@ -66,10 +66,14 @@ def follow(subscription, word, key, number, identity, asked, sent):
         subscription.given_back.discard(identity)
         subscription.waited_for[key].discard(number)
     elif word == "nack":
-        subscription.given_back.add(identity)
+        # It may be done already: one that is given back may be a copy, on its way when another was acknowledged.
+        if identity not in subscription.finished:
+            subscription.given_back.add(identity)
         subscription.waited_for[key].add(number)
     elif word == "acking":
         subscription.done[key].add(number)
+        subscription.finished.add(identity)
+        subscription.given_back.discard(identity)
     else:
         subscription.confirmed.add(identity)
 

@@ -44,6 +44,9 @@ class Messages(unittest.TestCase):
         self.red("lost", "rules s t\nsend t - 1\nsent t - 1 11\ngot s - 1 11\nnack s - 1 11\n")
         self.green("rules s t\nsend t - 1\nsent t - 1 11\ngot s - 1 11\nnack s - 1 11\n" + done("-", 1, "11"))
 
+    def test_a_copy_of_what_is_done_may_be_given_back(self):
+        self.green("rules s t\nsend t - 1\nsent t - 1 11\n" + done("-", 1, "11") + "got s - 1 11\nnack s - 1 11\n")
+
     def test_a_publish_without_an_answer_may_come_or_not(self):
         self.green(ALL + "send t k 1\n")
         self.green(ALL + "send t k 1\n" + done("k", 1, "11"))
