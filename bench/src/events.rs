@@ -1,9 +1,7 @@
 //! `bench events`: Pub/Sub's core in one process, without the wire: publishes that are durable when they are
 //! answered, beside the bare disk; a stream of pulls; and from a publish to the push of it.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 async fn measure(options: &Options) -> anyhow::Result<()> {
     let dir = tempfile::tempdir_in(&options.dir)?;
-    let disk = disk(dir.path(), options)?;
+    let disk = machine::synced(dir.path(), options.size, options.rounds)?;
     let (calls, mut pushed) = mpsc::unbounded_channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let log = EmbeddedLog::open(
@@ -134,23 +132,6 @@ fn tell(
     }
     println!("load average: {}", machine::load());
     crate::write(options.json.as_deref(), "events", &rows as &[Value])
-}
-
-/// What the disk alone takes to make as many bytes durable, in a file whose blocks are there.
-fn disk(dir: &Path, options: &Options) -> anyhow::Result<Vec<Duration>> {
-    let file = File::create(dir.join("bare"))?;
-    let bytes = vec![1; options.size];
-    let all = vec![0; options.size * options.rounds];
-    file.write_all_at(&all, 0)?;
-    file.sync_all()?;
-    let mut times = Vec::new();
-    for round in 0..options.rounds {
-        let begin = now();
-        file.write_all_at(&bytes, u64::try_from(round * options.size)?)?;
-        file.sync_data()?;
-        times.push(begin.elapsed());
-    }
-    Ok(times)
 }
 
 async fn publish_all(

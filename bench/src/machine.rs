@@ -1,7 +1,9 @@
 //! What the benchmarks ask of this machine: time, ports, load, memory, descriptors, processes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,22 @@ pub(crate) fn check() -> anyhow::Result<()> {
 /// A port of loopback that nobody has now.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// What the disk alone takes to make so many bytes durable, in a file whose blocks are there.
+pub(crate) fn synced(dir: &Path, size: usize, times: usize) -> anyhow::Result<Vec<Duration>> {
+    let file = File::create(dir.join("bare"))?;
+    let bytes = vec![1; size];
+    file.write_all_at(&vec![0; size * times], 0)?;
+    file.sync_all()?;
+    let mut taken = Vec::new();
+    for time in 0..times {
+        let begin = now();
+        file.write_all_at(&bytes, u64::try_from(time * size)?)?;
+        file.sync_data()?;
+        taken.push(begin.elapsed());
+    }
+    Ok(taken)
 }
 
 /// `/proc/loadavg`, for the reader of a table.

@@ -148,13 +148,16 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             Err(why) => println!("{name}: NOT MEASURED: {why:#}"),
         }
     }
+    let disk = tempfile::tempdir_in(&options.dir)?;
+    let mut bare = Vec::new();
     for round in 0..options.rounds {
+        bare.extend(machine::synced(disk.path(), options.size, options.singles)?);
         for row in rows.iter_mut().filter(|row| row.failed.is_none()) {
             let done = one_round(&mut *row.peer, round, options, &mut row.figures).await;
             row.failed = done.err().map(|why| format!("round {round}: {why:#}"));
         }
     }
-    tell(&rows, options)
+    tell(&rows, Times::new(bare), options)
 }
 
 async fn start(name: &str, options: &Options) -> anyhow::Result<Box<dyn Peer>> {
@@ -206,7 +209,7 @@ fn rate(messages: usize, time: Duration) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(messages)?) / time.as_secs_f64())
 }
 
-fn tell(peers: &[Row], options: &Options) -> anyhow::Result<()> {
+fn tell(peers: &[Row], bare: Times, options: &Options) -> anyhow::Result<()> {
     println!(
         "messages of {} bytes, batches of {}, {} on their way; medians of {} rounds; µs of its processors for each message",
         options.size, options.batch, options.batches, options.rounds
@@ -247,6 +250,8 @@ fn tell(peers: &[Row], options: &Options) -> anyhow::Result<()> {
     latencies("publish to push", peers, &mut rows, |figures| {
         &figures.pushes
     });
+    println!("{:<28}{}", "a bare fdatasync", bare.columns());
+    rows.push(json!({ "peer": "a bare fdatasync", "one publish": bare.json() }));
     println!("load average: {}", machine::load());
     crate::write(options.json.as_deref(), "pubsub", &rows as &[Value])
 }
