@@ -151,6 +151,7 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let disk = tempfile::tempdir_in(&options.dir)?;
     let mut bare = Vec::new();
     for round in 0..options.rounds {
+        rustix::fs::sync();
         bare.extend(machine::synced(disk.path(), options.size, options.singles)?);
         for row in rows.iter_mut().filter(|row| row.failed.is_none()) {
             let done = one_round(&mut *row.peer, round, options, &mut row.figures).await;
@@ -179,7 +180,11 @@ async fn one_round(
     options: &Options,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
+    // What others have left the disk to do is not this one's.
+    rustix::fs::sync();
     peer.begin(round).await?;
+    figures.singles.extend(peer.singles(options).await?);
+    figures.pushes.extend(peer.pushes(options).await?);
     let before = busy(peer)?;
     let (messages, time) = peer.publish(options).await?;
     let between = busy(peer)?;
@@ -190,8 +195,6 @@ async fn one_round(
     figures
         .pull_cpu
         .push(each(busy(peer)?.saturating_sub(between), messages)?);
-    figures.singles.extend(peer.singles(options).await?);
-    figures.pushes.extend(peer.pushes(options).await?);
     peer.end().await
 }
 
