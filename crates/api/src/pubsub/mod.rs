@@ -11,7 +11,7 @@ mod subscriber;
 mod subscription;
 mod topic;
 
-use lauf_events::pubsub::PubSub;
+use lauf_events::pubsub::{PubSub, SubscriptionName, TopicName};
 use lauf_model::Status;
 use lauf_wire::google::iam::v1::i_a_m_policy_server::IAMPolicyServer;
 use lauf_wire::google::pubsub::v1::publisher_server::PublisherServer;
@@ -79,6 +79,25 @@ impl Face {
             return parse(field, &format!("projects/{project}/{rest}"));
         }
         parse(field, text)
+    }
+
+    /// The name of a topic. One that is there is in a project that is there, which need not be looked up: publishers ask often.
+    async fn topic(&self, text: &str) -> Result<TopicName, Status> {
+        match TopicName::parse("topic", text) {
+            Ok(name) if self.pubsub.topic(&name).is_ok() => Ok(name),
+            _ => self.named("topic", text, TopicName::parse).await,
+        }
+    }
+
+    /// The name of a subscription, likewise.
+    async fn subscription(&self, text: &str) -> Result<SubscriptionName, Status> {
+        match SubscriptionName::parse("subscription", text) {
+            Ok(name) if self.pubsub.subscription(&name).is_ok() => Ok(name),
+            _ => {
+                self.named("subscription", text, SubscriptionName::parse)
+                    .await
+            }
+        }
     }
 
     /// The project of `projects/P`.

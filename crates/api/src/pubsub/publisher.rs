@@ -38,7 +38,7 @@ impl Publisher for Face {
     async fn publish(&self, request: Request<PublishRequest>) -> Answer<PublishResponse> {
         let sent = asked(request)?;
         let published = async {
-            let name = self.named("topic", &sent.topic, TopicName::parse).await?;
+            let name = self.topic(&sent.topic).await?;
             let messages = sent.messages.into_iter().map(message::read).collect();
             self.pubsub.publish(&name, messages).await
         };
@@ -52,7 +52,7 @@ impl Publisher for Face {
     async fn get_topic(&self, request: Request<GetTopicRequest>) -> Answer<WireTopic> {
         let sent = asked(request)?;
         let found = async {
-            let name = self.named("topic", &sent.topic, TopicName::parse).await?;
+            let name = self.topic(&sent.topic).await?;
             self.pubsub.topic(&name)
         };
         answer(found.await.map(|found| topic::show(&found)))
@@ -77,7 +77,7 @@ impl Publisher for Face {
     ) -> Answer<ListTopicSubscriptionsResponse> {
         let sent = asked(request)?;
         let listed = async {
-            let name = self.named("topic", &sent.topic, TopicName::parse).await?;
+            let name = self.topic(&sent.topic).await?;
             let size = size(sent.page_size)?;
             self.pubsub
                 .list_topic_subscriptions(&name, size, &sent.page_token)
@@ -94,7 +94,7 @@ impl Publisher for Face {
     ) -> Answer<ListTopicSnapshotsResponse> {
         let sent = asked(request)?;
         let listed = async {
-            let name = self.named("topic", &sent.topic, TopicName::parse).await?;
+            let name = self.topic(&sent.topic).await?;
             let size = size(sent.page_size)?;
             self.pubsub
                 .list_topic_snapshots(&name, size, &sent.page_token)
@@ -108,7 +108,7 @@ impl Publisher for Face {
     async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Answer<()> {
         let sent = asked(request)?;
         let gone = async {
-            let name = self.named("topic", &sent.topic, TopicName::parse).await?;
+            let name = self.topic(&sent.topic).await?;
             self.pubsub.delete_topic(&name).await
         };
         answer(gone.await)

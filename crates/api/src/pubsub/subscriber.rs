@@ -298,11 +298,6 @@ impl Subscriber for Face {
 }
 
 impl Face {
-    async fn subscription(&self, text: &str) -> Result<SubscriptionName, Status> {
-        self.named("subscription", text, SubscriptionName::parse)
-            .await
-    }
-
     async fn read_subscription(
         &self,
         within: &str,
