@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use lauf_model::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -117,7 +117,7 @@ struct Inner {
     shared: Arc<Shared>,
     names: Names,
     streams: Mutex<BTreeMap<String, Arc<Stream>>>,
-    writers: Mutex<Vec<JoinHandle<()>>>,
+    writers: Mutex<JoinSet<()>>,
     /// Creating and deleting happen one at a time.
     admin: tokio::sync::Mutex<()>,
     queue: Arc<Semaphore>,
@@ -238,8 +238,9 @@ impl Inner {
         ));
         let writer = Writer::new(Arc::clone(&self.shared), Arc::clone(&stream), queue);
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        writers.retain(|writer| !writer.is_finished());
-        writers.push(self.runtime.spawn(writer.run()));
+        // Those of deleted streams have ended.
+        while writers.try_join_next().is_some() {}
+        writers.spawn_on(writer.run(), &self.runtime);
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.insert(name.to_owned(), stream);
     }
@@ -366,6 +367,8 @@ impl MessageLog for JetStreamLog {
     }
 
     async fn close(&self) {
+        // What is being created is there before all streams are shut.
+        let _one = self.0.admin.lock().await;
         if self.0.closed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -380,7 +383,7 @@ impl MessageLog for JetStreamLog {
         for stream in streams.values() {
             stream.shut();
         }
-        let writers = {
+        let mut writers = {
             let mut writers = self
                 .0
                 .writers
@@ -388,13 +391,11 @@ impl MessageLog for JetStreamLog {
                 .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *writers)
         };
-        let stop: Vec<_> = writers.iter().map(JoinHandle::abort_handle).collect();
-        let all = futures_util::future::join_all(writers);
+        // Whoever is not done by then is stopped.
+        let all = async { while writers.join_next().await.is_some() {} };
         if timeout(self.0.shared.patience, all).await.is_err() {
             tracing::error!("the NATS server did not take what still waited to be stored");
-            for writer in stop {
-                writer.abort();
-            }
+            writers.abort_all();
         }
         self.0.shared.server.leave().await;
     }
