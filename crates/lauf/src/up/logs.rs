@@ -22,6 +22,8 @@ use lauf_sandbox::spool::{Entry, Position, SpoolReader, Stream};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::aside::replace;
+
 /// Instances whose lines can be told apart. Far more than one machine runs at once, so that late
 /// lines of ended ones still find their revision.
 const REMEMBERED: usize = 50_000;
@@ -328,14 +330,6 @@ fn saved_position(data: &Path) -> Position {
         .unwrap_or_default()
 }
 
-/// Writes a file so that a kill leaves the old text or the new one. Half a position would be none, and all output that is
-/// still there would be read again.
-fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    let new = file.with_extension("new");
-    fs::write(&new, text)?;
-    fs::rename(&new, file)
-}
-
 struct Follower {
     reader: SpoolReader,
     saved: PathBuf,
@@ -426,6 +420,7 @@ impl Follower {
         let written = flushed
             .map_err(std::io::Error::other)
             .and_then(|()| Ok(serde_json::to_string(&self.reader.position())?))
+            // Half a position would be none, and all output that is still there would be read again.
             .and_then(|text| replace(&self.saved, &text))
             .and_then(|()| self.reader.release());
         match written {

@@ -1,5 +1,6 @@
 //! `lauf up`: the whole platform in one process, plus the keeper.
 
+mod aside;
 mod banner;
 mod events;
 mod face;

@@ -9,13 +9,14 @@ use lauf_iam::Iam;
 use lauf_model::Project;
 use serde_json::json;
 
+use super::aside::replace;
 use crate::settings::Settings;
 
 fn path(data: &Path) -> PathBuf {
     data.join("server.json")
 }
 
-/// Says where the server is. Written aside and renamed, so that readers see all or nothing.
+/// Says where the server is.
 pub(crate) fn write(
     settings: &Settings,
     listen: SocketAddr,
@@ -33,10 +34,9 @@ pub(crate) fn write(
         "token_file": iam.token_file(),
         "pid": std::process::id(),
     });
-    let aside = settings.data.join("server.json.new");
-    fs::write(&aside, format!("{text:#}\n"))
-        .and_then(|()| fs::rename(&aside, path(&settings.data)))
-        .with_context(|| format!("cannot write {}", path(&settings.data).display()))
+    let file = path(&settings.data);
+    replace(&file, &format!("{text:#}\n"))
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// The server is no longer there.
