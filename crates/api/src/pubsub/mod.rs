@@ -84,7 +84,7 @@ impl Face {
     /// The name of a topic. One that is there is in a project that is there, which need not be looked up: publishers ask often.
     async fn topic(&self, text: &str) -> Result<TopicName, Status> {
         match TopicName::parse("topic", text) {
-            Ok(name) if self.pubsub.topic(&name).is_ok() => Ok(name),
+            Ok(name) if self.pubsub.has_topic(&name) => Ok(name),
             _ => self.named("topic", text, TopicName::parse).await,
         }
     }
@@ -92,7 +92,7 @@ impl Face {
     /// The name of a subscription, likewise.
     async fn subscription(&self, text: &str) -> Result<SubscriptionName, Status> {
         match SubscriptionName::parse("subscription", text) {
-            Ok(name) if self.pubsub.subscription(&name).is_ok() => Ok(name),
+            Ok(name) if self.pubsub.has_subscription(&name) => Ok(name),
             _ => {
                 self.named("subscription", text, SubscriptionName::parse)
                     .await

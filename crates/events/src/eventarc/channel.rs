@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::event::CloudEvent;
 use super::name::ChannelName;
-use super::service::{Eventarc, page, uid};
-use crate::pubsub::{Message, Page, TopicName};
+use super::service::{Eventarc, MAX_PAGE};
+use crate::page::{Page, page_size};
+use crate::pubsub::{Message, TopicName};
+use crate::random::uid;
 
 /// A channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +139,12 @@ impl Eventarc {
         let of_region = channels
             .values()
             .filter(|channel| channel.name.project == project && channel.name.location == location);
-        page(of_region, |channel| &channel.name.id, size, token)
+        Page::of(
+            of_region,
+            |channel| &channel.name.id,
+            page_size(size, MAX_PAGE),
+            token,
+        )
     }
 
     /// Sends events to whoever has a trigger for them. Durable when it returns; one that no trigger

@@ -14,11 +14,11 @@ use super::audit::{AUDIT_LOG_WRITTEN, AuditEvent};
 use super::channel::Channel;
 use super::name::{ChannelName, TriggerName};
 use super::trigger::{Spec, State, Trigger};
-use crate::pubsub::{
-    Oidc, Page, PubSub, Push, Retry, Subscription, SubscriptionName, Topic, TopicName,
-};
+use crate::page::{Page, page_size};
+use crate::pubsub::{Oidc, PubSub, Push, Retry, Subscription, SubscriptionName, Topic, TopicName};
+use crate::random::uid;
 
-const MAX_PAGE: usize = 1_000;
+pub(super) const MAX_PAGE: usize = 1_000;
 /// How long a service may take for an event, and how long one waits that failed: as Google's
 /// subscriptions for Eventarc have it.
 const ACK_DEADLINE: Duration = Duration::from_secs(10);
@@ -276,7 +276,12 @@ impl Eventarc {
             let name = &trigger.spec.name;
             name.project == project && name.location == location
         });
-        page(of_region, |trigger| &trigger.spec.name.id, size, token)
+        Page::of(
+            of_region,
+            |trigger| &trigger.spec.name.id,
+            page_size(size, MAX_PAGE),
+            token,
+        )
     }
 
     /// Deletes a trigger with its transport, but for a topic that it was given.
@@ -291,38 +296,6 @@ impl Eventarc {
         self.remove(&trigger).await?;
         Ok(trigger)
     }
-}
-
-/// Of things in the order of their ids, those after the token's, and the token of those that follow.
-pub(super) fn page<'a, T: Clone + 'a>(
-    all: impl Iterator<Item = &'a T>,
-    id: impl Fn(&T) -> &String,
-    size: usize,
-    token: &str,
-) -> Page<T> {
-    let size = match size {
-        0 => MAX_PAGE,
-        size => size.min(MAX_PAGE),
-    };
-    let mut found = all.filter(|one| token.is_empty() || **id(one) > *token);
-    let items: Vec<T> = found.by_ref().take(size).cloned().collect();
-    let next = match (found.next(), items.last()) {
-        (Some(_), Some(last)) => id(last).clone(),
-        _ => String::new(),
-    };
-    Page { items, next }
-}
-
-/// An id that nothing else has.
-pub(super) fn uid() -> Result<String, Status> {
-    let mut random = [0_u8; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        Status::new(
-            Code::Unavailable,
-            format!("The system gives no randomness: {error}."),
-        )
-    })?;
-    Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
 fn exists(name: &TriggerName) -> Status {

@@ -35,9 +35,9 @@ pub use backlog::{KEY_WINDOW, MAX_SEEN};
 pub use filter::{Filter, FilterError, MAX_FILTER};
 pub use push::MESSAGE_PUBLISHED;
 
+pub use crate::page::Page;
 pub use message::{MAX_ATTRIBUTES, MAX_BYTES, MAX_MESSAGES, Message, Published};
 pub use names::{DELETED_TOPIC, SchemaName, SnapshotName, SubscriptionName, TopicName};
-pub use registry::Page;
 pub use resource::{
     DEFAULT_EXPIRATION, DEFAULT_RETENTION, DeadLetter, Encoding, Labels, Oidc, Push, Retry,
     SchemaSettings, Snapshot, Subscription, Topic, Unwrapped,

@@ -75,15 +75,6 @@ impl<K: Ord + Clone, V> Registry<K, V> {
     }
 }
 
-/// A page of a list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page<T> {
-    /// What is on it.
-    pub items: Vec<T>,
-    /// Where the next one begins; empty on the last.
-    pub next: String,
-}
-
 /// The answer to a page token that is none.
 pub(super) fn bad_token(token: &str) -> Status {
     Status::invalid(vec![Violation::new(

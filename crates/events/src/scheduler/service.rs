@@ -17,7 +17,8 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use super::job::{Job, JobName, Last, Target};
 use super::table::{Ended, Entry, Run, Table};
 use crate::call::{CallError, Caller, code_of};
-use crate::pubsub::{Message, Page, PubSub};
+use crate::page::{Page, page_size};
+use crate::pubsub::{Message, PubSub};
 
 /// How long it may take until it is noticed that the clock was set.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -379,28 +380,18 @@ impl Scheduler {
         size: usize,
         token: &str,
     ) -> Result<Page<Job>, Status> {
-        let size = if size == 0 {
-            MAX_PAGE
-        } else {
-            size.min(MAX_PAGE)
-        };
         let table = self.table();
-        let mut found = table
+        let of_region = table
             .jobs
             .values()
-            .map(|entry| &entry.job)
-            .filter(|job| job.name.project == project && job.name.location == location)
-            .filter(|job| token.is_empty() || *job.name.id > *token);
-        let items: Vec<Job> = found
-            .by_ref()
-            .take(size)
-            .map(|job| (**job).clone())
-            .collect();
-        let next = match (found.next(), items.last()) {
-            (Some(_), Some(last)) => last.name.id.clone(),
-            _ => String::new(),
-        };
-        Ok(Page { items, next })
+            .map(|entry| &*entry.job)
+            .filter(|job| job.name.project == project && job.name.location == location);
+        Ok(Page::of(
+            of_region,
+            |job| &job.name.id,
+            page_size(size, MAX_PAGE),
+            token,
+        ))
     }
 
     /// Changes a job: `change` is given what there is. A run under way is not disturbed.

@@ -106,8 +106,10 @@ impl Table {
         let waiting = self.jobs.iter().filter(|(_, entry)| entry.run.is_none());
         let late: Vec<(JobName, Timestamp)> = waiting
             .filter_map(|(name, entry)| {
+                // What is due already is not late.
+                let due = entry.due.filter(|due| *due > now)?;
                 let first = entry.job.due_after(now)?;
-                (entry.due? > first).then(|| (name.clone(), first))
+                (due > first).then(|| (name.clone(), first))
             })
             .collect();
         for (name, first) in late {

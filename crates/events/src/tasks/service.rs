@@ -15,7 +15,8 @@ use super::stored::Task;
 use super::work::{Ask, Handle, Tools, start, stream_of};
 use crate::call::Caller;
 use crate::log::{LogError, MessageLog, failed};
-use crate::pubsub::Page;
+use crate::page::{Page, page_size};
+use crate::random::{random, uid};
 use crate::scheduler::{check_http, check_identity};
 
 /// The most bytes of a task's body.
@@ -149,15 +150,8 @@ impl Tasks {
         if self.open(&spec.name).is_ok() {
             return Err(exists(&spec.name));
         }
-        let mut uid = [0_u8; 16];
-        getrandom::fill(&mut uid).map_err(|error| {
-            Status::new(
-                Code::Unavailable,
-                format!("The system gives no randomness: {error}."),
-            )
-        })?;
         let queue = Queue {
-            uid: format!("{:032x}", u128::from_be_bytes(uid)),
+            uid: uid()?,
             paused: false,
             purged: None,
             ..spec
@@ -198,23 +192,17 @@ impl Tasks {
         size: usize,
         token: &str,
     ) -> Page<Queue> {
-        let size = if size == 0 {
-            MAX_PAGE
-        } else {
-            size.min(MAX_PAGE)
-        };
         let queues = self.0.queues.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found = queues
+        let of_region = queues
             .values()
             .map(|open| &open.queue)
-            .filter(|queue| queue.name.project == project && queue.name.location == location)
-            .filter(|queue| token.is_empty() || *queue.name.id > *token);
-        let items: Vec<Queue> = found.by_ref().take(size).cloned().collect();
-        let next = match (found.next(), items.last()) {
-            (Some(_), Some(last)) => last.name.id.clone(),
-            _ => String::new(),
-        };
-        Page { items, next }
+            .filter(|queue| queue.name.project == project && queue.name.location == location);
+        Page::of(
+            of_region,
+            |queue| &queue.name.id,
+            page_size(size, MAX_PAGE),
+            token,
+        )
     }
 
     /// Changes a queue: `change` is given what there is.
@@ -372,14 +360,7 @@ impl Tasks {
 }
 
 fn new_id() -> Result<String, Status> {
-    let mut bytes = [0_u8; 8];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Status::new(
-            Code::Unavailable,
-            format!("The system gives no randomness: {error}."),
-        )
-    })?;
-    Ok(u64::from_be_bytes(bytes).to_string())
+    Ok(u64::from_be_bytes(random()?).to_string())
 }
 
 fn check(task: &Task, now: Timestamp) -> Result<(), Status> {

@@ -16,7 +16,7 @@ use super::queue::{Limits, Queue, TaskName};
 use super::stored::{Attempt, Kind, StoredDone, Task};
 use crate::call::{CallError, Caller, code_of};
 use crate::log::{Limit, LogError, MessageLog, Position, Receipt, failed};
-use crate::pubsub::Page;
+use crate::page::{Page, page_size};
 
 /// How many requests wait for a queue.
 const MAILBOX: usize = 4_096;
@@ -372,11 +372,7 @@ impl Work {
     }
 
     async fn list(&self, after: &str, size: usize) -> Result<Page<Task>, Status> {
-        let size = if size == 0 {
-            MAX_PAGE
-        } else {
-            size.min(MAX_PAGE)
-        };
+        let size = page_size(size, MAX_PAGE);
         let mut ids: Vec<Arc<str>> = self
             .backlog
             .after(after)

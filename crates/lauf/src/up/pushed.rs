@@ -106,7 +106,7 @@ impl Pushed {
                 id: TOPIC.to_owned(),
             })
             .into_iter()
-            .find(|topic| self.pubsub.topic(topic).is_ok())
+            .find(|topic| self.pubsub.has_topic(topic))
     }
 }
 

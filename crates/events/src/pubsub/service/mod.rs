@@ -209,18 +209,6 @@ fn gone() -> Status {
     )
 }
 
-/// A name that belongs to nothing else.
-fn new_uid() -> Result<String, Status> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Status::new(
-            Code::Unavailable,
-            format!("The system gives no randomness: {error}."),
-        )
-    })?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
-}
-
 /// A mask with a path that cannot be changed, or is not known.
 fn bad_path(path: &str, allowed: &[&str]) -> Status {
     Status::invalid(vec![Violation::new(

@@ -7,10 +7,12 @@ use lauf_model::{Code, Status, Violation};
 use lauf_store::{Condition, Resource as _, Txn};
 
 use super::super::names::SchemaName;
-use super::super::registry::{Page, bad_token};
+use super::super::registry::bad_token;
 use super::super::resource::{Encoding, SchemaSettings, exists, not_found};
 use super::super::schema::{Checker, Compiled, Language, MAX_REVISIONS, Revision, Schema};
-use super::{PubSub, begin, gone, new_uid, page_of};
+use super::{PubSub, begin, gone, page_of};
+use crate::page::Page;
+use crate::random::uid;
 
 impl PubSub {
     pub(super) async fn load_schemas(&self) -> Result<(), lauf_store::ReadError> {
@@ -73,7 +75,7 @@ impl PubSub {
         Compiled::new(language, definition)?;
         Ok(Revision {
             schema: name.clone(),
-            id: new_uid()?[..8].to_owned(),
+            id: uid()?[..8].to_owned(),
             language,
             definition: definition.to_owned(),
             created: self.0.tools.clock.now(),

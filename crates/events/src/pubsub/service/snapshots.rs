@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 
 use super::super::backlog::JournalEntry;
 use super::super::names::{SnapshotName, SubscriptionName};
-use super::super::registry::Page;
 use super::super::resource::{Labels, SNAPSHOT_LIFE, Snapshot, exists, not_found};
 use super::super::subscription::Ask;
 use super::super::topics::stream_of;
-use super::{PubSub, bad_path, begin, gone, new_uid, page_of};
+use super::{PubSub, bad_path, begin, gone, page_of};
 use crate::log::{Limit, Position, failed};
+use crate::page::Page;
+use crate::random::uid;
 
 const ONE: Limit = Limit {
     records: 1,
@@ -73,7 +74,7 @@ impl PubSub {
         }
         let snapshot = Snapshot {
             name: name.clone(),
-            uid: new_uid()?,
+            uid: uid()?,
             topic: open.config.topic.clone(),
             topic_uid: open.config.topic_uid.clone(),
             expires,

@@ -7,12 +7,13 @@ use lauf_model::Status;
 use lauf_store::{Resource as _, Txn};
 
 use super::super::names::SubscriptionName;
-use super::super::registry::Page;
 use super::super::resource::{Push, Subscription, exists, not_found};
 use super::super::subscription::{Ask, begin as begin_journal, journal_of, start};
 use super::super::topics::stream_of;
-use super::{OpenSubscription, PubSub, bad_path, begin, gone, new_uid, page_of};
+use super::{OpenSubscription, PubSub, bad_path, begin, gone, page_of};
 use crate::log::failed;
+use crate::page::Page;
+use crate::random::uid;
 
 /// What may be changed of a subscription.
 const PATHS: [&str; 9] = [
@@ -43,7 +44,7 @@ impl PubSub {
         let topic = self.0.topics.get(&spec.topic)?;
         self.check_dead_letter(&spec)?;
         let config = Subscription {
-            uid: new_uid()?,
+            uid: uid()?,
             topic_uid: topic.config.uid.clone(),
             topic_deleted: false,
             detached: false,
@@ -96,6 +97,12 @@ impl PubSub {
     /// When there is none.
     pub fn subscription(&self, name: &SubscriptionName) -> Result<Subscription, Status> {
         Ok(self.open_named(name)?.config.clone())
+    }
+
+    /// Whether there is a subscription of that name.
+    #[must_use]
+    pub fn has_subscription(&self, name: &SubscriptionName) -> bool {
+        self.open_named(name).is_ok()
     }
 
     /// Changes those fields of a subscription that `paths` names.

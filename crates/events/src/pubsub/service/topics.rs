@@ -6,12 +6,13 @@ use lauf_model::Status;
 use lauf_store::{Resource as _, Txn};
 
 use super::super::names::{SnapshotName, SubscriptionName, TopicName};
-use super::super::registry::Page;
 use super::super::resource::{SchemaSettings, Subscription, Topic, exists, not_found};
 use super::super::subscription::Ask;
 use super::super::topics::{OpenTopic, stream_of};
-use super::{PubSub, bad_path, begin, gone, new_uid, page_of};
+use super::{PubSub, bad_path, begin, gone, page_of};
 use crate::log::failed;
+use crate::page::Page;
+use crate::random::uid;
 
 /// What may be changed of a topic.
 const PATHS: [&str; 4] = [
@@ -34,7 +35,7 @@ impl PubSub {
         }
         self.check_schema(spec.schema.as_ref())?;
         let topic = Topic {
-            uid: new_uid()?,
+            uid: uid()?,
             ..spec
         };
         let stream = stream_of(&topic.uid);
@@ -54,6 +55,12 @@ impl PubSub {
     /// [`Code::NotFound`].
     pub fn topic(&self, name: &TopicName) -> Result<Topic, Status> {
         Ok(self.0.topics.get(name)?.config.clone())
+    }
+
+    /// Whether there is a topic of that name.
+    #[must_use]
+    pub fn has_topic(&self, name: &TopicName) -> bool {
+        self.0.topics.get(name).is_ok()
     }
 
     /// Changes those fields of a topic that `paths` names.
