@@ -5,20 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
-use lauf_events::pubsub::{
-    Deps, Message, PubSub, Subscription, SubscriptionName, Topic, TopicName,
-};
+use lauf_events::log::MessageLog as _;
 use lauf_events::{CallError, Caller, Identity};
-use lauf_model::{Clock, Status, SystemClock};
+use lauf_model::{Clock, SystemClock};
 use lauf_store::Store;
 use serde_json::{Value, json};
 
-use crate::machine::{self, now};
+use crate::in_process;
+use crate::machine;
+use crate::stats::rate;
 
 /// Messages in a request: as many as one may have.
 const BATCH: usize = 1_000;
@@ -48,36 +46,16 @@ pub(crate) struct Options {
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     machine::check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(measure(options))
+    machine::on_two_threads(measure(options))
 }
 
 async fn measure(options: &Options) -> anyhow::Result<()> {
     let dir = tempfile::tempdir_in(&options.dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let files = dir.path().join("events");
-    let log = EmbeddedLog::open(&files, &EmbeddedConfig::default(), Arc::clone(&clock))?;
-    let pubsub = PubSub::start(Deps {
-        log: Arc::new(log.clone()),
-        store: Store::open(dir.path().join("state.db"))?,
-        clock,
-        caller: Arc::new(Nobody),
-    })
-    .await?;
-    let topic = said(TopicName::parse("", "projects/bench/topics/backlog"))?;
-    let work = said(SubscriptionName::parse(
-        "",
-        "projects/bench/subscriptions/backlog",
-    ))?;
-    said(pubsub.create_topic(Topic::new(topic.clone())).await)?;
-    let subscription = Subscription {
-        ack_deadline: Duration::from_secs(600),
-        ..Subscription::new(work.clone(), topic.clone())
-    };
-    said(pubsub.create_subscription(subscription).await)?;
+    let store = Store::open(dir.path().join("state.db"))?;
+    let (pubsub, log) = in_process::start(dir.path(), store, clock, Arc::new(Nobody)).await?;
+    let (topic, work) = in_process::make(&pubsub, "backlog", None).await?;
+    let batch = vec![in_process::message(options.size); BATCH];
 
     println!(
         "messages of {} bytes\n{:>12}{:>12}{:>14}{:>14}",
@@ -93,14 +71,17 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         let Some(missing) = wanted.checked_sub(waiting).filter(|missing| *missing > 0) else {
             continue;
         };
-        let published = publish(&pubsub, &topic, missing, options).await?;
+        let publishing = (batch.clone(), PUBLISHERS);
+        let time = in_process::publish(&pubsub, &topic, missing, publishing).await?;
+        let published = rate(missing, time)?;
         waiting = wanted;
         let resident = machine::resident(std::process::id())?;
         // In between, pulling would take away what is to wait.
         let pulled = match step {
             0 | 10 => {
                 waiting -= options.pulled;
-                Some(pull(&pubsub, &work, options.pulled).await?)
+                let (got, time) = in_process::pull(&pubsub, &work, options.pulled).await?;
+                Some(rate(got, time)?)
             }
             _ => None,
         };
@@ -115,63 +96,6 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     log.close().await;
     println!("load average: {}", machine::load());
     crate::write(options.json.as_deref(), "backlog", &rows as &[Value])
-}
-
-/// Publishes so many messages; says how many a second.
-async fn publish(
-    pubsub: &PubSub,
-    topic: &TopicName,
-    messages: usize,
-    options: &Options,
-) -> anyhow::Result<f64> {
-    let message = Message {
-        data: Bytes::from(vec![b'x'; options.size]),
-        ..Message::default()
-    };
-    let batch = vec![message; BATCH];
-    let begin = now();
-    let publishers: Vec<_> = (0..PUBLISHERS)
-        .map(|publisher| {
-            let rounds = (messages / BATCH + publisher) / PUBLISHERS;
-            let (pubsub, topic, batch) = (pubsub.clone(), topic.clone(), batch.clone());
-            tokio::spawn(async move {
-                for _ in 0..rounds {
-                    pubsub.publish(&topic, batch.clone()).await?;
-                }
-                Ok::<(), Status>(())
-            })
-        })
-        .collect();
-    for publisher in publishers {
-        said(publisher.await?)?;
-    }
-    rate(messages, begin.elapsed())
-}
-
-/// Pulls and acknowledges at least so many messages; says how many a second.
-async fn pull(pubsub: &PubSub, work: &SubscriptionName, messages: usize) -> anyhow::Result<f64> {
-    let begin = now();
-    let mut stream = said(
-        pubsub
-            .subscribe(work, 10_000, 0, Duration::from_secs(600))
-            .await,
-    )?;
-    let mut got = 0;
-    while got < messages {
-        let hand = said(stream.next().await.context("the stream ended")?)?;
-        got += hand.len();
-        let ids: Vec<String> = hand.into_iter().map(|one| one.ack_id).collect();
-        said(pubsub.acknowledge(work, &ids).await)?;
-    }
-    rate(got, begin.elapsed())
-}
-
-fn rate(messages: usize, time: Duration) -> anyhow::Result<f64> {
-    Ok(f64::from(u32::try_from(messages)?) / time.as_secs_f64())
-}
-
-fn said<T>(result: Result<T, Status>) -> anyhow::Result<T> {
-    result.map_err(|status| anyhow::anyhow!("{status}"))
 }
 
 /// Nothing is pushed here.

@@ -9,18 +9,16 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
-use lauf_events::pubsub::{
-    Deps, Message, PubSub, Push, Subscription, SubscriptionName, Topic, TopicName,
-};
+use lauf_events::log::MessageLog as _;
 use lauf_events::{CallError, Caller, Identity};
-use lauf_model::{Clock, Status, SystemClock};
+use lauf_model::{Clock, SystemClock};
 use lauf_store::Store;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::in_process::{self, make, message, said};
 use crate::machine::{self, now};
-use crate::stats::{Times, heading};
+use crate::stats::{Times, heading, rate};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -51,11 +49,7 @@ pub(crate) struct Options {
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     machine::check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(measure(options))
+    machine::on_two_threads(measure(options))
 }
 
 async fn measure(options: &Options) -> anyhow::Result<()> {
@@ -63,36 +57,29 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let disk = machine::synced(dir.path(), options.size, options.rounds)?;
     let (calls, mut pushed) = mpsc::unbounded_channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let log = EmbeddedLog::open(
-        dir.path().join("events"),
-        &EmbeddedConfig::default(),
-        Arc::clone(&clock),
-    )?;
-    let pubsub = PubSub::start(Deps {
-        log: Arc::new(log.clone()),
-        store: Store::open(dir.path().join("state.db"))?,
-        clock,
-        caller: Arc::new(Answers(calls)),
-    })
-    .await?;
+    let store = Store::open(dir.path().join("state.db"))?;
+    let caller = Arc::new(Answers(calls));
+    let (pubsub, log) = in_process::start(dir.path(), store, clock, caller).await?;
 
     let single = make(&pubsub, "single", None).await?.0;
     let mut alone = Vec::new();
     for _ in 0..options.rounds {
         let begin = now();
-        said(pubsub.publish(&single, vec![message(options)]).await)?;
+        said(pubsub.publish(&single, vec![message(options.size)]).await)?;
         alone.push(begin.elapsed());
     }
 
     let (bulk, work) = make(&pubsub, "bulk", None).await?;
-    let published = publish_all(&pubsub, &bulk, options).await?;
-    let pulled = pull_all(&pubsub, &work, options.messages).await?;
+    let batch = vec![message(options.size); options.batch];
+    let publishing = (batch, options.publishers);
+    let published = in_process::publish(&pubsub, &bulk, options.messages, publishing).await?;
+    let (_, pulled) = in_process::pull(&pubsub, &work, options.messages).await?;
 
     let (topic, _) = make(&pubsub, "push", Some("http://worker.example/")).await?;
     let mut pushes = Vec::new();
     for _ in 0..options.rounds {
         let begin = now();
-        said(pubsub.publish(&topic, vec![message(options)]).await)?;
+        said(pubsub.publish(&topic, vec![message(options.size)]).await)?;
         let at: Instant = pushed.recv().await.context("nothing is pushed")?;
         pushes.push(at.saturating_duration_since(begin));
     }
@@ -126,91 +113,12 @@ fn tell(
         ("publish, in batches", published),
         ("streaming pull", pulled),
     ] {
-        let rate = f64::from(u32::try_from(options.messages)?) / time.as_secs_f64();
+        let rate = rate(options.messages, time)?;
         println!("{what:<28}{rate:>10.0} messages a second");
         rows.push(json!({ "what": what, "messages": options.messages, "per_second": rate }));
     }
     println!("load average: {}", machine::load());
     crate::write(options.json.as_deref(), "events", &rows as &[Value])
-}
-
-async fn publish_all(
-    pubsub: &PubSub,
-    topic: &TopicName,
-    options: &Options,
-) -> anyhow::Result<Duration> {
-    let batch = vec![message(options); options.batch];
-    let rounds = options.messages / options.batch / options.publishers;
-    let begin = now();
-    let publishers: Vec<_> = (0..options.publishers)
-        .map(|_| {
-            let (pubsub, topic, batch) = (pubsub.clone(), topic.clone(), batch.clone());
-            tokio::spawn(async move {
-                for _ in 0..rounds {
-                    pubsub.publish(&topic, batch.clone()).await?;
-                }
-                Ok::<(), Status>(())
-            })
-        })
-        .collect();
-    for publisher in publishers {
-        said(publisher.await?)?;
-    }
-    // What does not divide evenly.
-    let left = options.messages - rounds * options.batch * options.publishers;
-    for _ in 0..left {
-        said(pubsub.publish(topic, vec![message(options)]).await)?;
-    }
-    Ok(begin.elapsed())
-}
-
-async fn pull_all(
-    pubsub: &PubSub,
-    name: &SubscriptionName,
-    messages: usize,
-) -> anyhow::Result<Duration> {
-    let begin = now();
-    let deadline = Duration::from_secs(600);
-    let mut stream = said(pubsub.subscribe(name, 10_000, 0, deadline).await)?;
-    let mut got = 0;
-    while got < messages {
-        let hand = said(stream.next().await.context("the stream ended")?)?;
-        got += hand.len();
-        let ids: Vec<String> = hand.into_iter().map(|one| one.ack_id).collect();
-        said(pubsub.acknowledge(name, &ids).await)?;
-    }
-    Ok(begin.elapsed())
-}
-
-async fn make(
-    pubsub: &PubSub,
-    id: &str,
-    endpoint: Option<&str>,
-) -> anyhow::Result<(TopicName, SubscriptionName)> {
-    let topic = said(TopicName::parse("", &format!("projects/bench/topics/{id}")))?;
-    let path = format!("projects/bench/subscriptions/{id}");
-    let name = said(SubscriptionName::parse("", &path))?;
-    let made = pubsub.create_topic(Topic::new(topic.clone()));
-    said(made.await)?;
-    let made = pubsub.create_subscription(Subscription {
-        push: endpoint.map(|endpoint| Push::new(endpoint.to_owned())),
-        ack_deadline: Duration::from_secs(60),
-        expiration: None,
-        ..Subscription::new(name.clone(), topic.clone())
-    });
-    said(made.await)?;
-    Ok((topic, name))
-}
-
-fn message(options: &Options) -> Message {
-    Message {
-        data: Bytes::from(vec![b'x'; options.size]),
-        ..Message::default()
-    }
-}
-
-fn said<T>(result: Result<T, Status>) -> anyhow::Result<T> {
-    result.map_err(|status| anyhow::anyhow!("{status}"))
 }
 
 /// An endpoint that takes everything at once, and notes when.

@@ -35,6 +35,15 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Runs what waits for others, on as many threads as most machines here have processors.
+pub(crate) fn on_two_threads(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(work)
+}
+
 /// What the disk alone takes to make so many bytes durable, in a file whose blocks are there.
 pub(crate) fn synced(dir: &Path, size: usize, times: usize) -> anyhow::Result<Vec<Duration>> {
     let file = File::create(dir.join("bare"))?;

@@ -9,6 +9,7 @@ mod density;
 mod deploy;
 mod events;
 mod http1;
+mod in_process;
 mod jobs;
 mod machine;
 mod peers;

@@ -11,17 +11,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use jiff::{SignedDuration, Timestamp};
-use lauf_events::log::{EmbeddedConfig, EmbeddedLog, MessageLog as _};
-use lauf_events::pubsub::{self, PubSub};
+use lauf_events::log::MessageLog as _;
 use lauf_events::scheduler::{self, Job, JobName, Retries, Scheduler, Target};
 use lauf_events::{CallError, Caller, Identity};
-use lauf_model::{Clock, Status, SystemClock};
+use lauf_model::{Clock, SystemClock};
 use lauf_store::{Resource as _, Store, Txn};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::in_process::{self, said};
 use crate::machine::{self, now};
-use crate::stats::{Times, heading};
+use crate::stats::{Times, heading, median};
 
 const MINUTES_OF_A_DAY: usize = 24 * 60;
 /// The most jobs that the store takes at once.
@@ -54,11 +54,7 @@ pub(crate) struct Options {
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     machine::check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(measure(options))
+    machine::on_two_threads(measure(options))
 }
 
 async fn measure(options: &Options) -> anyhow::Result<()> {
@@ -69,14 +65,12 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
 
     let (calls, mut called) = mpsc::unbounded_channel();
     let caller = Arc::new(Notes(calls, Arc::clone(&clock)));
-    let files = dir.path().join("events");
-    let log = EmbeddedLog::open(files, &EmbeddedConfig::default(), Arc::clone(&clock))?;
-    let pubsub = PubSub::start(pubsub::Deps {
-        log: Arc::new(log.clone()),
-        store: store.clone(),
-        clock: Arc::clone(&clock),
-        caller: Arc::clone(&caller) as _,
-    })
+    let (pubsub, log) = in_process::start(
+        dir.path(),
+        store.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&caller) as _,
+    )
     .await?;
     let begin = now();
     let scheduler = Scheduler::start(scheduler::Deps {
@@ -113,7 +107,7 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     drop(scheduler);
     log.close().await;
 
-    let idle = crate::stats::median(&idle);
+    let idle = median(&idle);
     let memory = machine::resident(me)? >> 20;
     println!("idle: {idle:.3} % of a core, {memory} MiB");
     println!("{}", heading("called after its minute"));
@@ -178,10 +172,6 @@ fn job(number: usize, every_minute: bool, now: Timestamp) -> anyhow::Result<Job>
         next: Some(Timestamp::from_second(next)?),
         last: None,
     })
-}
-
-fn said<T>(result: Result<T, Status>) -> anyhow::Result<T> {
-    result.map_err(|status| anyhow::anyhow!("{status}"))
 }
 
 /// Notes when it is called.

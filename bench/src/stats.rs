@@ -45,6 +45,11 @@ impl Times {
     }
 }
 
+/// How many a second.
+pub(crate) fn rate(count: usize, time: Duration) -> anyhow::Result<f64> {
+    Ok(f64::from(u32::try_from(count)?) / time.as_secs_f64())
+}
+
 /// The middle one of several figures. Not a number where there are none.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();

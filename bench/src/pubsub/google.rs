@@ -22,7 +22,7 @@ use tonic::{Request, Status};
 
 use super::endpoint::Endpoint;
 use super::server::Server;
-use super::{Options, Peer};
+use super::{Options, Peer, While, side_by_side};
 use crate::machine::now;
 use crate::platform::Platform;
 
@@ -198,25 +198,19 @@ impl Peer for Google {
 
     async fn publish(&mut self, options: &Options) -> anyhow::Result<(usize, Duration)> {
         let request = batch(self.topic("bulk"), options.batch, options.size);
-        let (begin, publishing) = (now(), options.publishing());
-        let publishers: Vec<_> = (0..options.batches)
-            .map(|_| {
-                let (mut topics, request) = (self.topics.clone(), request.clone());
-                tokio::spawn(async move {
-                    let mut messages = 0;
-                    while begin.elapsed() < publishing {
-                        let answer = topics.publish(request.clone()).await?;
-                        messages += answer.into_inner().message_ids.len();
-                    }
-                    Ok::<usize, Status>(messages)
-                })
-            })
-            .collect();
-        let mut messages = 0;
-        for publisher in publishers {
-            messages += publisher.await??;
-        }
-        Ok((messages, begin.elapsed()))
+        let topics = &self.topics;
+        let publisher = |publishing: While| {
+            let (mut topics, request) = (topics.clone(), request.clone());
+            async move {
+                let mut messages = 0;
+                while publishing.lasts() {
+                    let answer = topics.publish(request.clone()).await?;
+                    messages += answer.into_inner().message_ids.len();
+                }
+                Ok(messages)
+            }
+        };
+        side_by_side(options, publisher).await
     }
 
     async fn pull(

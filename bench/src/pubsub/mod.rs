@@ -8,14 +8,15 @@ mod redis;
 mod server;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::machine;
-use crate::stats::{Times, heading, median};
+use crate::machine::{self, now};
+use crate::stats::{Times, heading, median, rate};
 
 /// Everybody, in the order of the table.
 const PEERS: [&str; 7] = [
@@ -67,10 +68,6 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn publishing(&self) -> Duration {
-        Duration::from_secs(self.seconds)
-    }
-
     fn pulling(&self) -> Duration {
         Duration::from_secs(self.pull_seconds)
     }
@@ -126,11 +123,7 @@ struct Figures {
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     machine::check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(measure(options))
+    machine::on_two_threads(measure(options))
 }
 
 async fn measure(options: &Options) -> anyhow::Result<()> {
@@ -208,8 +201,40 @@ fn each(time: Duration, messages: usize) -> anyhow::Result<f64> {
     Ok(time.as_secs_f64() * 1e6 / f64::from(u32::try_from(messages)?))
 }
 
-fn rate(messages: usize, time: Duration) -> anyhow::Result<f64> {
-    Ok(f64::from(u32::try_from(messages)?) / time.as_secs_f64())
+/// For how long is published.
+#[derive(Clone, Copy)]
+struct While {
+    begin: Instant,
+    length: Duration,
+}
+
+impl While {
+    fn lasts(&self) -> bool {
+        self.begin.elapsed() < self.length
+    }
+}
+
+/// Publishes from several at a time for a while: each publisher says how many of its messages were acknowledged.
+async fn side_by_side<F>(
+    options: &Options,
+    publisher: impl Fn(While) -> F,
+) -> anyhow::Result<(usize, Duration)>
+where
+    F: Future<Output = anyhow::Result<usize>> + Send + 'static,
+{
+    let publishing = While {
+        begin: now(),
+        length: Duration::from_secs(options.seconds),
+    };
+    let mut publishers = JoinSet::new();
+    for _ in 0..options.batches {
+        publishers.spawn(publisher(publishing));
+    }
+    let mut messages = 0;
+    while let Some(published) = publishers.join_next().await {
+        messages += published??;
+    }
+    Ok((messages, publishing.begin.elapsed()))
 }
 
 fn tell(peers: &[Row], bare: Times, options: &Options) -> anyhow::Result<()> {

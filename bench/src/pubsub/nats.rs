@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
 use super::server::Server;
-use super::{Options, Peer};
+use super::{Options, Peer, While, side_by_side};
 use crate::machine::now;
 
 pub(super) struct Nats {
@@ -88,32 +88,26 @@ impl Peer for Nats {
     }
 
     async fn publish(&mut self, options: &Options) -> anyhow::Result<(usize, Duration)> {
-        let (begin, publishing) = (now(), options.publishing());
-        let batch = options.batch;
-        let publishers: Vec<_> = (0..options.batches)
-            .map(|_| {
-                let (context, subject, body) = (self.context.clone(), self.stream(), body(options));
-                tokio::spawn(async move {
-                    let mut messages = 0;
-                    while begin.elapsed() < publishing {
-                        let mut acks = Vec::with_capacity(batch);
-                        for _ in 0..batch {
-                            acks.push(context.publish(subject.clone(), body.clone()).await?);
-                        }
-                        for ack in acks {
-                            ack.await?;
-                            messages += 1;
-                        }
+        let (stream, batch) = (self.stream(), options.batch);
+        let context = &self.context;
+        let publisher = |publishing: While| {
+            let (context, subject, body) = (context.clone(), stream.clone(), body(options));
+            async move {
+                let mut messages = 0;
+                while publishing.lasts() {
+                    let mut acks = Vec::with_capacity(batch);
+                    for _ in 0..batch {
+                        acks.push(context.publish(subject.clone(), body.clone()).await?);
                     }
-                    anyhow::Ok(messages)
-                })
-            })
-            .collect();
-        let mut messages = 0;
-        for publisher in publishers {
-            messages += publisher.await??;
-        }
-        Ok((messages, begin.elapsed()))
+                    for ack in acks {
+                        ack.await?;
+                        messages += 1;
+                    }
+                }
+                Ok(messages)
+            }
+        };
+        side_by_side(options, publisher).await
     }
 
     async fn pull(

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 use super::server::Server;
-use super::{Options, Peer};
+use super::{Options, Peer, While, side_by_side};
 use crate::machine::now;
 
 pub(super) struct Redis {
@@ -128,30 +128,23 @@ impl Peer for Redis {
 
     async fn publish(&mut self, options: &Options) -> anyhow::Result<(usize, Duration)> {
         let batch = add(&self.stream(), options).repeat(options.batch);
-        let (begin, publishing) = (now(), options.publishing());
         let (port, size) = (self.server.port, options.batch);
-        let publishers: Vec<_> = (0..options.batches)
-            .map(|_| {
-                let batch = batch.clone();
-                tokio::spawn(async move {
-                    let mut redis = Connection::open(port).await?;
-                    let mut messages = 0;
-                    while begin.elapsed() < publishing {
-                        redis.send(&batch).await?;
-                        for _ in 0..size {
-                            redis.answer().await?;
-                            messages += 1;
-                        }
+        let publisher = |publishing: While| {
+            let batch = batch.clone();
+            async move {
+                let mut redis = Connection::open(port).await?;
+                let mut messages = 0;
+                while publishing.lasts() {
+                    redis.send(&batch).await?;
+                    for _ in 0..size {
+                        redis.answer().await?;
+                        messages += 1;
                     }
-                    anyhow::Ok(messages)
-                })
-            })
-            .collect();
-        let mut messages = 0;
-        for publisher in publishers {
-            messages += publisher.await??;
-        }
-        Ok((messages, begin.elapsed()))
+                }
+                Ok(messages)
+            }
+        };
+        side_by_side(options, publisher).await
     }
 
     async fn pull(
