@@ -167,6 +167,12 @@ const NEEDS: &[Need] = &[
         "the sandbox tests on a kernel with cgroup v2 controllers",
     ),
     need(
+        Test,
+        "nghttp2-client",
+        Program("nghttp"),
+        "the protocol tests: HTTP/2 frame by frame, and many streams at once",
+    ),
+    need(
         Bench,
         "nginx-light",
         Program("nginx"),

@@ -53,15 +53,29 @@ impl Join {
         })
     }
 
-    /// Copies bytes both ways. Each direction ends for itself; the request's timeout ends both.
+    /// Copies bytes both ways. Each direction ends for itself; the request's timeout ends both. A container that
+    /// takes no more may have said why, so what it said still goes to the client.
     async fn run(mut self: Box<Self>, mut client: Conn) {
         let (mut up, mut down) = (Way::default(), Way::default());
         let container = &mut self.container;
+        let mut refused = None;
         let both = poll_fn(|cx| {
-            let up = up.poll_copy(cx, &mut client, container)?;
-            let down = down.poll_copy(cx, container, &mut client)?;
-            ready!(up);
-            down.map(Ok::<_, io::Error>)
+            let mut upward = Poll::Ready(Ok(()));
+            if refused.is_none() {
+                upward = up.poll_copy(cx, &mut client, container);
+                if let Poll::Ready(Err(Stopped::Write(error))) = upward {
+                    refused = Some(error);
+                    upward = Poll::Ready(Ok(()));
+                }
+            }
+            if let Poll::Ready(Err(Stopped::Read(error))) = upward {
+                return Poll::Ready(Err(error));
+            }
+            ready!(down.poll_copy(cx, container, &mut client)).map_err(Stopped::why)?;
+            match refused.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => upward.map_err(Stopped::why),
+            }
         });
         let copied = tokio::time::timeout(self.timeout, both).await;
         if let Some(mut exchange) = self.exchange.take() {
@@ -91,6 +105,22 @@ struct Way {
     bytes: u64,
 }
 
+/// Why a direction ended before its end.
+enum Stopped {
+    /// Nothing more can be read.
+    Read(io::Error),
+    /// Nothing more is taken.
+    Write(io::Error),
+}
+
+impl Stopped {
+    fn why(self) -> io::Error {
+        match self {
+            Self::Read(error) | Self::Write(error) => error,
+        }
+    }
+}
+
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     #[default]
@@ -105,11 +135,12 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut Conn,
         to: &mut Conn,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Stopped>> {
         loop {
             match self.state {
                 State::Open if !self.held.is_empty() => {
-                    let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))?;
+                    let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))
+                        .map_err(Stopped::Write)?;
                     self.wrote(n)?;
                     self.held.advance(n);
                 }
@@ -118,13 +149,13 @@ impl Way {
                     Poll::Ready(Ok(false)) => self.state = State::Closing,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending if self.held.is_empty() => {
-                        ready!(Pin::new(to).poll_flush(cx))?;
+                        ready!(Pin::new(to).poll_flush(cx)).map_err(Stopped::Write)?;
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Pending,
                 },
                 State::Closing => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Stopped::Write)?;
                     self.state = State::Closed;
                 }
                 State::Closed => return Poll::Ready(Ok(())),
@@ -138,16 +169,16 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut Conn,
         to: &mut Conn,
-    ) -> Poll<io::Result<bool>> {
-        ready!(from.poll_readable(cx))?;
+    ) -> Poll<Result<bool, Stopped>> {
+        ready!(from.poll_readable(cx)).map_err(Stopped::Read)?;
         scratch::with(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+            ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(Stopped::Read)?;
             let read = buffer.filled();
             if read.is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            let n = match Pin::new(to).poll_write(cx, read)? {
+            let n = match Pin::new(to).poll_write(cx, read).map_err(Stopped::Write)? {
                 Poll::Ready(n) => {
                     self.wrote(n)?;
                     n
@@ -159,10 +190,10 @@ impl Way {
         })
     }
 
-    fn wrote(&mut self, n: usize) -> io::Result<()> {
+    fn wrote(&mut self, n: usize) -> Result<(), Stopped> {
         self.bytes += u64::try_from(n).unwrap_or(0);
         if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(Stopped::Write(io::ErrorKind::WriteZero.into()));
         }
         Ok(())
     }

@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Protocols through the gateway, told by other people's programs.
+
+    LAUF_BIN=target/debug/lauf tests/protocols/run.sh [STORY ...]
+
+The programs come from `run.sh`, in `TOOLS`. They resolve names, so each runs in a mount namespace of its own whose
+/etc/hosts knows the services.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "platform"))
+import websocket  # noqa: E402
+from platform_under_test import LAUF, Failed, Platform, until  # noqa: E402
+from telling import TALLY, expect, failed, skipped, step  # noqa: E402
+
+TOOLS = pathlib.Path(os.environ.get("TOOLS", "."))
+LONG = 90
+# What an HTTP/2 client cannot begin with is HTTP/1 on a port that speaks both, and is refused with 400 in its words.
+NOT_ON_A_SHARED_PORT = "Sends invalid connection preface"
+# The cases of gRPC's interop suite that its Go client and server both know and that need no credentials of Google's:
+# https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md
+INTEROP = [
+    "empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream",
+    "timeout_on_sleeping_server", "cancel_after_begin", "cancel_after_first_response", "status_code_and_message",
+    "special_status_message", "custom_metadata", "unimplemented_method", "unimplemented_service",
+]
+
+
+class World:
+    """One platform with two services, and the app once more beside it."""
+
+    def __init__(self, platform, folder, direct):
+        self.platform, self.folder, self.direct = platform, folder, direct
+        self.hosts = {}
+        self.names = folder / "hosts"
+        self.authority = platform.data / "tls/ca.pem"
+
+    def deploy(self, name, program, *words):
+        """A service with one of the programs of `TOOLS`, open to all."""
+        root = self.folder / name
+        root.mkdir()
+        shutil.copy(TOOLS / program, root / "app")
+        self.platform.pack(name, root)
+        self.platform.lauf("deploy", name, "--image", name, "--allow-unauthenticated", *words)
+        self.hosts[name] = self.platform.host(name).rsplit(":", 1)[0]
+        self.names.write_text(f"127.0.0.1 localhost {' '.join(self.hosts.values())}\n")
+
+    def run(self, *words, seconds=LONG):
+        """A program that finds the services by name."""
+        inside = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        return subprocess.run(["unshare", "--mount", "sh", "-c", inside, str(self.names), *map(str, words)],
+                              capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
+                              stdin=subprocess.DEVNULL)
+
+    def curl(self, path, *words, scheme="http"):
+        """curl to the web service; its output, and what it said of the transfer as JSON."""
+        url = f"{scheme}://{self.hosts['web']}:{self.platform.port}{path}"
+        done = self.run("curl", "--silent", "--show-error", "--max-time", "60", "--cacert", self.authority,
+                        "--write-out", "%{stderr}%{json}", *words, url)
+        if done.returncode != 0:
+            raise Failed(f"curl {path}: exit {done.returncode}: {done.stderr[:300]}")
+        return done.stdout, json.loads(done.stderr[done.stderr.index("{"):])
+
+
+def http2(world):
+    """h2spec, over TLS and without."""
+    for how, words, but in (("TLS", ["-t", "-k"], None), ("cleartext", [], NOT_ON_A_SHARED_PORT)):
+        report = world.folder / f"h2spec-{how}.xml"
+        done = world.run(TOOLS / "h2spec", "-h", world.hosts["web"], "-p", world.platform.port, "-o", "5", "-j", report,
+                         *words, seconds=300)
+        told = 0
+        for suite in report.read_text().split("<testsuite ")[1:]:
+            for case in re.findall(r"<testcase .*?(?=<testcase |</testsuite>)", suite, re.S):
+                name = re.search(r'classname="([^"]*)"', case)[1]
+                told += 1
+                if name == but:
+                    continue
+                with step(f"h2spec, {how}: {re.search('package=.([^ ]*?).? ', case)[1]} {name}"):
+                    if wrong := re.search(r"<(failure|error)[^>]*>(.*?)</", case, re.S):
+                        raise Failed(wrong[2])
+        if told < 140:
+            failed(f"h2spec, {how}", f"only {told} cases were told: {done.stdout[-500:]} {done.stderr[-500:]}")
+
+
+def grpc(world):
+    """The interop suite of gRPC, over TLS and without."""
+    for how, words in (("TLS", ["-use_tls", "-use_test_ca", "-ca_file", world.authority]), ("cleartext", [])):
+        for case in INTEROP:
+            with step(f"gRPC interop, {how}: {case}"):
+                done = world.run(TOOLS / "client", "-server_host", world.hosts["grpc"], "-server_port", world.platform.port,
+                                 "-test_case", case, *words)
+                if done.returncode != 0:
+                    raise Failed(f"exit {done.returncode}: {done.stderr[-600:]}")
+
+
+def websockets(world):
+    """Each case through the gateway and without it."""
+    through = ("127.0.0.1", world.platform.port)
+    for name, writes, headers in websocket.cases():
+        with step(f"WebSocket {name}"):
+            wanted = websocket.outcome(("127.0.0.1", world.direct), "direct", writes, headers)
+            expect("what comes through the gateway", websocket.outcome(through, world.hosts["web"], writes, headers), wanted)
+    with step("WebSocket: a handshake of the wrong version is answered by the app"):
+        body, told = world.curl("/ws", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 7")
+        expect("answer", (told["response_code"], body), (400, "Bad Request\n"))
+
+
+def curl(world):
+    """What curl can do, over each version."""
+    for how, scheme, words in (("HTTP/1.1", "http", ["--http1.1"]), ("h2c", "http", ["--http2-prior-knowledge"]),
+                               ("HTTP/1.1 over TLS", "https", ["--http1.1"]), ("HTTP/2 over TLS", "https", ["--http2"])):
+        def ask(path, *more):
+            return world.curl(path, *words, *more, scheme=scheme)
+
+        with step(f"curl, {how}: a page, in that version"):
+            body, told = ask("/")
+            expect("answer", (body, told["response_code"]), ("hello\n", 200))
+            expect("version", told["http_version"], "1.1" if "1.1" in how else "2")
+        with step(f"curl, {how}: what the app sees of the client"):
+            seen = json.loads(ask("/headers?a=%2F&b", "-H", "X-Own: mine", "-H", "Connection: X-Hop", "-H", "X-Hop: 1")[0]) \
+                if "1.1" in how else json.loads(ask("/headers?a=%2F&b", "-H", "X-Own: mine")[0])
+            headers = seen["headers"]
+            expect("path", seen["uri"], "/headers?a=%2F&b")
+            expect("scheme", headers["X-Forwarded-Proto"], [scheme])
+            expect("client", headers["X-Forwarded-For"], ["127.0.0.1"])
+            expect("own header", headers["X-Own"], ["mine"])
+            expect("hop-by-hop", [name for name in ("X-Hop", "Connection", "Keep-Alive") if name in headers], [])
+            if not re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", headers["Traceparent"][0]):
+                raise Failed(f"traceparent is {headers['Traceparent']}")
+        with step(f"curl, {how}: HEAD has no body and keeps the length"):
+            head, told = ask("/bytes?1000", "--head")
+            expect("length", ("content-length: 1000" in head.lower(), told["size_download"]), (True, 0))
+        with step(f"curl, {how}: 20 MiB up and down again, byte for byte"):
+            blob = world.folder / "blob"
+            if not blob.exists():
+                blob.write_bytes(os.urandom(20 << 20))
+            back = world.folder / "back"
+            ask("/echo", "--data-binary", f"@{blob}", "-H", "Expect: 100-continue", "--output", str(back))
+            expect("the same", back.read_bytes() == blob.read_bytes(), True)
+        with step(f"curl, {how}: an upload of unknown length"):
+            with open(world.folder / "small", "wb") as small:
+                small.write(b"x" * 100_000)
+            body, told = ask("/echo", "-T", str(world.folder / "small"), "-H", "Transfer-Encoding: chunked") \
+                if "1.1" in how else ask("/echo", "-T", str(world.folder / "small"), "-H", "Content-Length:")
+            expect("echo", (told["response_code"], len(body)), (200, 100_000))
+        if "1.1" in how:
+            with step(f"curl, {how}: an answer before the body was read reaches the client"):
+                expect("status", ask("/early", "--data-binary", f"@{world.folder / 'blob'}")[1]["response_code"], 413)
+        with step(f"curl, {how}: trailers of the app"):
+            wanted = ["-H", "TE: trailers", "--dump-header", "-"]
+            text = ask("/trailers", *wanted)[0].lower()
+            expect("trailers", ("x-sum: 4" in text, "x-end: yes" in text), (True, True))
+        with step(f"curl, {how}: server-sent events"):
+            body, told = ask("/events", "--no-buffer")
+            expect("events", body.count("data: event"), 3)
+            if told["time_starttransfer"] > told["time_total"] - 0.08:
+                raise Failed(f"the first came {told['time_starttransfer']} s after the request, the last {told['time_total']} s")
+
+
+def nghttp2(world):
+    """nghttp sees frames; h2load sends many streams on few connections, to the end."""
+    if shutil.which("nghttp") is None or shutil.which("h2load") is None:
+        skipped("nghttp2", "nghttp and h2load are not installed: apt install nghttp2-client")
+        return
+    # curl takes the stop that follows the answer (RFC 9113, section 8.1) for an error.
+    for how, scheme in (("h2c", "http"), ("TLS", "https")):
+        with step(f"nghttp, {how}: an answer before the body was read, then a stop that is no error"):
+            blob = world.folder / "unread"
+            blob.write_bytes(bytes(20 << 20))
+            done = world.run("nghttp", "--verbose", "--no-verify-peer", "--data", blob,
+                             f"{scheme}://{world.hosts['web']}:{world.platform.port}/early")
+            expect("status", ":status: 413" in done.stdout, True)
+            expect("stop", re.findall(r"recv RST_STREAM.*\n *\(error_code=(\w+)", done.stdout), ["NO_ERROR"])
+    for how, scheme, words in (("h2c", "http", []), ("TLS", "https", []), ("HTTP/1.1", "http", ["--h1"])):
+        with step(f"h2load, {how}: 20,000 requests, 8 connections, none lost"):
+            done = world.run("h2load", "-n", "20000", "-c", "8", "-m", "1" if words else "50", *words,
+                             f"{scheme}://{world.hosts['web']}:{world.platform.port}/")
+            seen = re.search(r"status codes: (\d+) 2xx", done.stdout)
+            expect("2xx", seen and seen[1], "20000")
+
+
+@contextlib.contextmanager
+def beside():
+    """The app without a gateway; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    app = subprocess.Popen([TOOLS / "app"], env={"PORT": str(port)}, stdin=subprocess.DEVNULL)
+    try:
+        until("the app listens", 20, lambda: socket.create_connection(("127.0.0.1", port), 1).close() or True)
+        yield port
+    finally:
+        app.kill()
+        app.wait()
+
+
+STORIES = [http2, grpc, websockets, curl, nghttp2]
+
+
+def main(wanted):
+    """Tells the stories that were asked for, or all."""
+    if os.geteuid() != 0:
+        skipped("protocols", "root is needed")
+    elif shutil.which(LAUF) is None:
+        skipped("protocols", f"there is no {LAUF}")
+    else:
+        with tempfile.TemporaryDirectory() as folder, beside() as direct, Platform() as platform:
+            world = World(platform, pathlib.Path(folder), direct)
+            world.deploy("web", "app")
+            world.deploy("grpc", "server", "--use-http2", "--args=-port=8080")
+            for story in STORIES:
+                if wanted and story.__name__ not in wanted:
+                    continue
+                began = time.monotonic()
+                try:
+                    story(world)
+                except Exception:
+                    failed(story.__name__, traceback.format_exc(limit=4))
+                print(f"     {story.__name__}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{TALLY['passed']} passed, {TALLY['failed']} failed, {TALLY['skipped']} skipped")
+    if not TALLY["passed"] and not TALLY["failed"]:
+        return 77
+    return 1 if TALLY["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
