@@ -191,6 +191,64 @@ def nghttp2(world):
             expect("2xx", seen and seen[1], "20000")
 
 
+def self_signed(folder, stem, *names):
+    """A certificate for some names that is its own root."""
+    done = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9",
+                           "-subj", "/CN=test", "-addext", "subjectAltName=" + ",".join(f"DNS:{name}" for name in names),
+                           "-keyout", folder / f"{stem}.key", "-out", folder / f"{stem}.pem"],
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(done.stderr)
+    return folder / f"{stem}.pem", folder / f"{stem}.key"
+
+
+def certificates(world):
+    """A platform with a certificate of somebody else's, which is then renewed."""
+    if shutil.which("openssl") is None:
+        skipped("certificates", "openssl is not installed: apt install openssl")
+        return
+    folder = world.folder / "certificates"
+    folder.mkdir()
+    names = ["*.us-central1.run.test", "run.test"]
+    pem, key = self_signed(folder, "site", *names)
+    options = ["--domain", "run.test", "--tls-certificate", str(pem), "--tls-key", str(key)]
+    with Platform(options=options) as platform:
+        own = World(platform, folder, world.direct)
+        own.deploy("web", "app")
+        url = platform.services()["web"]["url"]
+        with step("certificates: a service's URL is https, and serves with the certificate of the file"):
+            expect("scheme", url.split("://")[0], "https")
+            own.authority = pem
+            expect("answer", own.curl("/", scheme="https")[0], "hello\n")
+        with step("certificates: names that it is not for have one of the platform's authority"):
+            done = own.run("curl", "--silent", "--cacert", platform.data / "tls/ca.pem", "--resolve",
+                           f"run.googleapis.com:{platform.port}:127.0.0.1", "--write-out", "%{response_code}", "--output", "/dev/null",
+                           f"https://run.googleapis.com:{platform.port}/")
+            expect("curl", done.returncode, 0)
+        with step("certificates: a renewed one is served without a restart"):
+            before = pem.read_bytes()
+            self_signed(folder, "site", *names)
+            old = folder / "old.pem"
+            old.write_bytes(before)
+            until("the new one is served", LONG, lambda: own.curl("/", scheme="https")[0] == "hello\n")
+            own.authority = old
+            try:
+                own.curl("/", scheme="https")
+            except Failed as error:
+                if "certificate" not in str(error):
+                    raise
+            else:
+                raise Failed("the old certificate is still served")
+    with step("certificates: a key of another certificate is refused, and both files are named"):
+        other = self_signed(folder, "other", "run.test")[1]
+        try:
+            with Platform(options=[*options[:-1], str(other)]):
+                raise Failed("lauf up started")
+        except RuntimeError as error:
+            if "site.pem and" not in str(error) or "do not belong together" not in str(error):
+                raise Failed(f"it said {error}") from None
+
+
 @contextlib.contextmanager
 def beside():
     """The app without a gateway; gives its port."""
@@ -205,7 +263,7 @@ def beside():
         app.wait()
 
 
-STORIES = [http2, grpc, websockets, curl, nghttp2]
+STORIES = [http2, grpc, websockets, curl, nghttp2, certificates]
 
 
 def main(wanted):

@@ -168,6 +168,12 @@ const NEEDS: &[Need] = &[
     ),
     need(
         Test,
+        "openssl",
+        Program("openssl"),
+        "certificates for the protocol tests",
+    ),
+    need(
+        Test,
         "nghttp2-client",
         Program("nghttp"),
         "the protocol tests: HTTP/2 frame by frame, and many streams at once",

@@ -1,7 +1,10 @@
 //! What the gateway can be told.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::certificates::CertificateFiles;
 
 /// Names that `CONNECT` and absolute URIs may lead to besides the platform's own domain: those that
 /// Google's clients call and the platform answers.
@@ -21,6 +24,8 @@ pub struct GatewayConfig {
     /// Domains (with everything under them) that forward-proxy requests may name, besides
     /// [`domain`](Self::domain).
     pub impersonated: Vec<String>,
+    /// Certificates for names that clients ask for over TLS, before those of the platform's own authority.
+    pub certificates: Option<Arc<CertificateFiles>>,
     /// Bounds on what clients may do.
     pub limits: Limits,
 }
@@ -35,6 +40,7 @@ impl GatewayConfig {
             threads: 1,
             internal: Vec::new(),
             impersonated: GOOGLE.map(str::to_owned).to_vec(),
+            certificates: None,
             limits: Limits::default(),
         }
     }

@@ -109,7 +109,9 @@ impl Gateway {
         mut listening: Vec<Listening>,
         deps: Deps,
     ) -> Result<Self, GatewayError> {
-        let tls = TlsAcceptor::from(Arc::new(deps.certs.server_config()?));
+        let tls = TlsAcceptor::from(Arc::new(
+            deps.certs.server_config(config.certificates.clone())?,
+        ));
         let fleet = Fleet::new(FleetDeps {
             engine: Arc::clone(&deps.engine),
             clock: Arc::clone(&deps.clock),

@@ -26,6 +26,7 @@
 mod admit;
 mod alarm;
 mod body;
+mod certificates;
 mod config;
 mod cpu;
 mod dial;
@@ -58,6 +59,7 @@ mod upstream;
 mod worker;
 
 pub use admit::{Access, Denied, InvokerCheck};
+pub use certificates::{CertificateFile, CertificateFileError, CertificateFiles};
 pub use config::{GatewayConfig, Limits, Network};
 pub use face::{ConnInfo, Face, FaceFuture};
 pub use fleet::{Fleet, FleetDeps, RevisionConfig, RevisionCounts};

@@ -27,6 +27,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
+use crate::certificates::CertificateFiles;
 use crate::host;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -143,12 +144,19 @@ impl CertAuthority {
         &self.ca_file
     }
 
-    /// TLS settings with leaves by name, HTTP/2 and HTTP/1.1.
-    pub(crate) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
+    /// TLS settings with certificates by name, those from files first; HTTP/2 and HTTP/1.1.
+    pub(crate) fn server_config(
+        self: &Arc<Self>,
+        files: Option<Arc<CertificateFiles>>,
+    ) -> Result<ServerConfig, rustls::Error> {
+        let resolver = Resolver {
+            files,
+            authority: Arc::clone(self),
+        };
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver(Arc::clone(self))));
+            .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -217,11 +225,19 @@ impl CertAuthority {
 }
 
 #[derive(Debug)]
-struct Resolver(Arc<CertAuthority>);
+struct Resolver {
+    files: Option<Arc<CertificateFiles>>,
+    authority: Arc<CertAuthority>,
+}
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.leaf(hello.server_name())
+        let name = hello.server_name();
+        let files = self.files.as_ref();
+        files
+            .zip(name)
+            .and_then(|(files, name)| files.of(name))
+            .or_else(|| self.authority.leaf(name))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use lauf_control::JobLimits;
+use lauf_gateway::CertificateFile;
 use serde::Deserialize;
 
 use crate::up::Nats;
@@ -28,6 +29,18 @@ pub(crate) struct UpArgs {
     /// The domain of services' URLs [default: run.localhost].
     #[arg(long, env = "LAUF_DOMAIN", value_name = "NAME")]
     domain: Option<String>,
+    /// Certificates for the domain from files in PEM form, each with those that lead to its root. Services' URLs
+    /// are then https [default: none].
+    #[arg(
+        long,
+        env = "LAUF_TLS_CERTIFICATE",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    tls_certificate: Option<Vec<PathBuf>>,
+    /// The private keys of those certificates, in the same order.
+    #[arg(long, env = "LAUF_TLS_KEY", value_name = "FILE", value_delimiter = ',')]
+    tls_key: Option<Vec<PathBuf>>,
     /// The regions served, the first being the default one [default: us-central1].
     #[arg(long, env = "LAUF_REGIONS", value_name = "NAME", value_delimiter = ',')]
     regions: Option<Vec<String>>,
@@ -149,6 +162,7 @@ pub(crate) struct Settings {
     pub(crate) threads: usize,
     pub(crate) short_name_registries: Vec<String>,
     pub(crate) registry_auth: Vec<PathBuf>,
+    pub(crate) certificates: Vec<CertificateFile>,
     pub(crate) log_bytes: u64,
     pub(crate) message_log: Option<Nats>,
     pub(crate) jobs: JobLimits,
@@ -253,6 +267,10 @@ impl Settings {
                 .filter(|host| !host.is_empty())
                 .collect(),
             registry_auth,
+            certificates: certificates(
+                typed.tls_certificate.clone().or(file.tls_certificate),
+                typed.tls_key.clone().or(file.tls_key),
+            )?,
             message_log: typed
                 .message_log
                 .clone()
@@ -312,6 +330,25 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
         _ => None,
     });
     parsed.with_context(|| format!("'{text}' is not a duration; write it like 90s, 15m or 1h"))
+}
+
+/// Certificates with their keys.
+fn certificates(
+    certificates: Option<Vec<PathBuf>>,
+    keys: Option<Vec<PathBuf>>,
+) -> anyhow::Result<Vec<CertificateFile>> {
+    let (certificates, keys) = (certificates.unwrap_or_default(), keys.unwrap_or_default());
+    if certificates.len() != keys.len() {
+        bail!(
+            "tls-certificate names {} files and tls-key {}; each certificate needs its key, in the same order",
+            certificates.len(),
+            keys.len()
+        );
+    }
+    let pairs = certificates.into_iter().zip(keys);
+    Ok(pairs
+        .map(|(certificate, key)| CertificateFile { certificate, key })
+        .collect())
 }
 
 /// Networks in CIDR notation, or `all`.
@@ -383,6 +420,17 @@ mod tests {
         for text in ["", "s", "1d", "-1s", "1.5s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn each_certificate_has_its_key() {
+        let files = |names: &[&str]| Some(names.iter().map(PathBuf::from).collect());
+        let two = certificates(files(&["a.pem", "b.pem"]), files(&["a.key", "b.key"])).unwrap();
+        assert_eq!(two[1].key, PathBuf::from("b.key"));
+        let error = certificates(files(&["a.pem"]), None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("tls-key 0"), "{error}");
     }
 
     #[test]

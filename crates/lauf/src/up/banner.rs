@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use lauf_iam::Iam;
 use lauf_model::Project;
+use lauf_model::url::Site;
 
 use crate::settings::Settings;
 
 pub(crate) struct Facts<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) listen: SocketAddr,
+    pub(crate) site: &'a Site,
     pub(crate) project: &'a Project,
     pub(crate) iam: &'a Iam,
     pub(crate) ca_file: &'a Path,
@@ -24,17 +26,17 @@ pub(crate) fn print(facts: &Facts<'_>) {
     let Facts {
         settings,
         listen,
+        site,
         project,
         ..
     } = facts;
-    let port = listen.port();
     let region = &settings.regions[0];
     println!("Lauf is ready ({} ms).", facts.ready_in.as_millis());
     println!();
     println!("  APIs, registry, proxy   http://{listen}");
     println!(
-        "  services                http://NAME-{}.{region}.{}:{port}",
-        project.number, settings.domain
+        "  services                {}",
+        site.url("NAME", project.number, region, None)
     );
     println!(
         "  project, region         {} ({}), {region}",

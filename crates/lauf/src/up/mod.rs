@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use lauf_engine::{Engine as _, InstanceState, LocalConfig, LocalEngine};
-use lauf_gateway::{CertAuthority, Gateway, GatewayConfig, Listening, Network};
+use lauf_gateway::{CertAuthority, CertificateFiles, Gateway, GatewayConfig, Listening, Network};
 use lauf_iam::{Iam, Issuer};
 use lauf_image::{Images, ImagesConfig};
 use lauf_model::url::Site;
@@ -69,10 +69,16 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     // that is told the port is told the one that port 0 has become.
     let listening = Listening::on(settings.listen, settings.threads)?;
     let listen = listening.address();
+    let certificates = CertificateFiles::load(settings.certificates.clone())?;
+    let (scheme, usual) = if settings.certificates.is_empty() {
+        ("http", 80)
+    } else {
+        ("https", 443)
+    };
     let site = Site {
-        scheme: "http".into(),
+        scheme: scheme.into(),
         domain: settings.domain.clone(),
-        port: Some(listen.port()).filter(|port| *port != 80),
+        port: Some(listen.port()).filter(|port| *port != usual),
     };
 
     // Tokens name the platform's own address, where the keys to check them with are.
@@ -158,6 +164,11 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         &settings.domain,
     );
     config.threads = settings.threads;
+    if !settings.certificates.is_empty() {
+        let certificates = Arc::new(certificates);
+        tokio::spawn(Arc::clone(&certificates).follow());
+        config.certificates = Some(certificates);
+    }
     config.internal = gateways
         .iter()
         .map(|ip| Network {
@@ -203,7 +214,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         routes: gateway.routes().clone(),
         iam: Arc::clone(&iam),
         clock: Arc::clone(&clock),
-        site,
+        site: site.clone(),
         projects: BTreeMap::from([(project.id.clone(), project.number)]),
         idle_timeout: settings.idle_timeout,
     })
@@ -220,6 +231,7 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     banner::print(&banner::Facts {
         settings: &settings,
         listen,
+        site: &site,
         project: &project,
         iam: &iam,
         ca_file: certs.ca_file(),
