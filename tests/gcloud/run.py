@@ -72,7 +72,7 @@ def story(gcloud, image, folder, bad_image):
     """A service's life, command by command."""
     gcloud.run("run services describe hello", fails="Cannot find service")
     # A new service with something that is refused, and without a word on who may call it.
-    gcloud.run(f"run deploy hello --image={image} --session-affinity", fails="[Ss]ession affinity")
+    gcloud.run(f"run deploy hello --image={image} --binary-authorization=default", fails="Binary Authorization")
     gcloud.run("run services describe hello", fails="Cannot find service")
     gcloud.run(f"run deploy hello --image={image} --allow-unauthenticated --set-env-vars=A=1")
     hello = gcloud.json("run services describe hello")
@@ -142,7 +142,11 @@ def story(gcloud, image, folder, bad_image):
     policy = gcloud.json("run services get-iam-policy hello")
     expect("members", policy["bindings"][0]["members"], ["allUsers"])
 
-    gcloud.run("run services update hello --session-affinity", fails="[Ss]ession affinity")
+    gcloud.run("run services update hello --session-affinity")
+    notes = gcloud.json("run services describe hello")["spec"]["template"]["metadata"]["annotations"]
+    expect("session affinity", notes.get("run.googleapis.com/sessionAffinity"), "true")
+    gcloud.run("run services update hello --no-session-affinity")
+    gcloud.run("run services update hello --binary-authorization=default", fails="Binary Authorization")
     gcloud.run("run services update hello --cpu=3", fails="cpu")
     gcloud.run("run services update hello --ingress=internal", fails="ingress")
     gcloud.run("run services update missing --cpu=1", fails="missing")

@@ -7,6 +7,7 @@ The programs come from `run.sh`, in `TOOLS`. They resolve names, so each runs in
 /etc/hosts knows the services.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -191,6 +192,53 @@ def nghttp2(world):
             expect("2xx", seen and seen[1], "20000")
 
 
+def affinity(world):
+    """A browser's cookie jar, with one and with another service revision."""
+    world.deploy("sticky", "app", "--session-affinity", "--concurrency", "1", "--min-instances", "3")
+    platform, host = world.platform, world.hosts["sticky"]
+    until("three instances are there", LONG, lambda: platform.services()["sticky"]["instances"] == 3)
+
+    def who(jar, path="/who"):
+        done = world.run("curl", "--silent", "--fail", "--max-time", "60", "--cookie", jar, "--cookie-jar", jar,
+                         f"http://{host}:{platform.port}{path}")
+        if done.returncode != 0:
+            raise Failed(f"curl: exit {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    jars = [world.folder / f"jar{n}" for n in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        first = list(pool.map(lambda jar: who(jar, "/who?1500"), jars))
+    with step("affinity: three clients at once have an instance each, and keep it when they come one after another"):
+        expect("instances", len(set(first)), 3)
+        for _ in range(5):
+            expect("again", [who(jar) for jar in jars], first)
+    with step("affinity: a client whose instance is busy gets another"):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(who, jars[0], "/who?3000")
+            time.sleep(1)
+            other = world.folder / "other"
+            shutil.copy(jars[0], other)
+            seen = who(other)
+            expect("the busy one", busy.result(), first[0])
+            expect("another", seen in first[1:], True)
+            expect("and stays with that", who(other), seen)
+    with step("affinity: it goes before the split of the traffic"):
+        platform.lauf("deploy", "sticky", "--image", "sticky", "--no-traffic", "--tag", "next")
+        old = first[0].split()[0]
+        platform.lauf("traffic", "sticky", "--to", f"{old}=1,LATEST=99")
+        expect("still", [who(jars[0]) for _ in range(10)], [first[0]] * 10)
+    with step("affinity: an instance whose revision has no traffic is left, for one that is then kept"):
+        platform.lauf("traffic", "sticky", "--to", "LATEST=100")
+        now = until("the new revision answers", LONG, lambda: (seen := who(jars[0])) != first[0] and seen)
+        expect("revision", now.split()[0] != old, True)
+        expect("kept", [who(jars[0]) for _ in range(5)], [now] * 5)
+    with step("affinity: a cookie that says nothing is no error"):
+        jar = world.folder / "nonsense"
+        jar.write_text(f"{host}\tFALSE\t/\tFALSE\t0\tGAESA\tnonsense\n")
+        expect("answer", who(jar).split()[0], now.split()[0])
+        expect("a better one", "nonsense" in jar.read_text(), False)
+
+
 def self_signed(folder, stem, *names):
     """A certificate for some names that is its own root."""
     done = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9",
@@ -263,7 +311,7 @@ def beside():
         app.wait()
 
 
-STORIES = [http2, grpc, websockets, curl, nghttp2, certificates]
+STORIES = [http2, grpc, websockets, curl, nghttp2, affinity, certificates]
 
 
 def main(wanted):

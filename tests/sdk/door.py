@@ -42,12 +42,12 @@ def ask(services):
     request = run_v2.CreateServiceRequest(parent=PARENT, service=service, service_id="hello", validate_only=True)
     made = services.create_service(request=request).result(timeout=30)
     expect(made.name == f"{PARENT}/services/hello", made)
-    service.template.session_affinity = True
+    service.template.health_check_disabled = True
     try:
         services.create_service(request=run_v2.CreateServiceRequest(
             parent=PARENT, service=service, service_id="hello"))
     except exceptions.InvalidArgument as error:
-        expect(error.details[0].field_violations[0].field == "template.session_affinity", error)
+        expect(error.details[0].field_violations[0].field == "template.health_check_disabled", error)
     else:
         raise AssertionError("what cannot be honoured was taken")
     expect(not list(services.list_services(parent=PARENT)), "a check stored something")

@@ -149,13 +149,13 @@ const stories = {
     await fails(NOT_FOUND, services.getService({ name: `${PARENT}/services/none` }, server.call));
     const service = wanted();
     service.iapEnabled = true;
-    service.template.sessionAffinity = true;
+    service.template.healthCheckDisabled = true;
     const request = { parent: PARENT, service, serviceId: 'wrong' };
     const error = await fails(INVALID_ARGUMENT, services.createService(request, server.call));
     // Over REST the error is that of the HTTP library below, whose message is the answer as it came.
     const details = error.statusDetails ?? JSON.parse(error.message).error.details;
     const fields = details.flatMap((d) => d.fieldViolations ?? []).map((v) => v.field);
-    assert.deepEqual(fields.sort(), ['iap_enabled', 'template.session_affinity']);
+    assert.deepEqual(fields.sort(), ['iap_enabled', 'template.health_check_disabled']);
   },
 
   async remove(server) {

@@ -275,7 +275,7 @@ def errors(server):
         parent=PARENT, service=wanted(), service_id="hello"
     ))
     wrong = wanted()
-    wrong.template.session_affinity = True
+    wrong.template.health_check_disabled = True
     wrong.template.volumes = [run_v2.Volume(name="v")]
     wrong.custom_audiences = ["https://example.com"]
     error = fails(exceptions.BadRequest, lambda: services.create_service(
@@ -285,7 +285,7 @@ def errors(server):
         named = {v["field"] for detail in error.details for v in detail["fieldViolations"]}
     else:
         named = {v.field for detail in error.details for v in detail.field_violations}
-    for field in ("template.session_affinity", "template.volumes", "custom_audiences"):
+    for field in ("template.health_check_disabled", "template.volumes", "custom_audiences"):
         expect(field in error.message and field in named, error)
     server.token, token = "wrong", server.token
     try:

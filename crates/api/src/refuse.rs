@@ -91,12 +91,7 @@ pub(crate) const SERVICE: [(&str, Refuse, &str); 11] = [
 ];
 
 /// Revision annotations that are refused.
-pub(crate) const REVISION: [(&str, Refuse, &str); 15] = [
-    (
-        "run.googleapis.com/sessionAffinity",
-        Refuse::True,
-        "Session affinity is",
-    ),
+pub(crate) const REVISION: [(&str, Refuse, &str); 14] = [
     (
         "run.googleapis.com/cloudsql-instances",
         Refuse::Set,

@@ -180,7 +180,7 @@ async fn what_is_wrong_is_in_the_details() {
     let mut wrong = hello("hello");
     wrong.iap_enabled = true;
     let template = wrong.template.as_mut().unwrap();
-    template.session_affinity = true;
+    template.health_check_disabled = true;
     template.timeout = Some(lauf_wire::Duration {
         seconds: 1,
         nanos: 1,
@@ -212,7 +212,7 @@ async fn what_is_wrong_is_in_the_details() {
         fields[..3],
         [
             "iap_enabled",
-            "template.session_affinity",
+            "template.health_check_disabled",
             "template.timeout"
         ]
     );

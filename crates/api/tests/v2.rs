@@ -259,7 +259,7 @@ async fn what_is_wrong_is_said_in_the_words_of_v2() {
         "scaling": {"minInstanceCount": -1},
         "template": {
             "vpcAccess": {"connector": "c"},
-            "sessionAffinity": true,
+            "healthCheckDisabled": true,
             "maxInstanceRequestConcurrency": 9999,
             "scaling": {"minInstanceCount": 5, "maxInstanceCount": 2},
             "containers": [{"image": "hello", "volumeMounts": [{"name": "v"}],
@@ -281,9 +281,9 @@ async fn what_is_wrong_is_said_in_the_words_of_v2() {
             "scaling.min_instance_count",
             "template.containers[0].env[0].value_source",
             "template.containers[0].volume_mounts",
+            "template.health_check_disabled",
             "template.max_instance_request_concurrency",
             "template.scaling.min_instance_count",
-            "template.session_affinity",
             "template.vpc_access",
             "traffic[0]",
         ]

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod affinity;
 mod alarm;
 mod body;
 mod certificates;

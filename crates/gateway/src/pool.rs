@@ -28,6 +28,7 @@ pub struct RevisionPool {
     pub(crate) port: u16,
     pub(crate) timeout: Duration,
     pub(crate) concurrency: u32,
+    pub(crate) session_affinity: bool,
     /// Those that may get requests, in the order they became ready.
     ready: ArcSwap<Vec<Arc<Slots>>>,
     /// Below this index nobody had room within his share lately. A hint.
@@ -101,6 +102,7 @@ impl RevisionPool {
             port: config.spec.container.port.number,
             timeout: config.spec.timeout,
             concurrency: config.spec.concurrency.max(1),
+            session_affinity: config.spec.session_affinity,
             ready: ArcSwap::default(),
             first_free: AtomicUsize::new(0),
             share: AtomicU32::new(u32::MAX),
@@ -141,6 +143,28 @@ impl RevisionPool {
         self.take(now)
     }
 
+    /// Takes a slot of one instance, as [`try_acquire`](Self::try_acquire) does of any.
+    pub(crate) fn try_acquire_of(
+        self: &Arc<Self>,
+        slots: &Arc<Slots>,
+        now: Duration,
+    ) -> Option<Lease> {
+        if self.waiting.load(Ordering::SeqCst) > 0 || !slots.try_acquire(now, self.concurrency) {
+            return None;
+        }
+        self.wake();
+        Some(self.lease(slots))
+    }
+
+    /// An instance that may get requests, by its id.
+    pub(crate) fn ready_one(&self, id: &str) -> Option<Arc<Slots>> {
+        let ready = self.ready.load();
+        let found = ready
+            .iter()
+            .find(|slots| slots.instance.id().0.as_str() == id);
+        found.cloned()
+    }
+
     fn take(self: &Arc<Self>, now: Duration) -> Option<Lease> {
         let ready = self.ready.load();
         let hint = self.first_free.load(Ordering::Relaxed);
@@ -151,11 +175,16 @@ impl RevisionPool {
         if found.first_free != hint {
             self.first_free.store(found.first_free, Ordering::Relaxed);
         }
+        self.wake();
+        ready.get(found.index).map(|slots| self.lease(slots))
+    }
+
+    /// Wakes a worker that rests until a request comes.
+    fn wake(&self) {
         // SeqCst as in the slots: either this sees that the worker rests, or the worker the request.
         if self.resting.load(Ordering::SeqCst) && self.resting.swap(false, Ordering::SeqCst) {
             self.changed.notify_one();
         }
-        ready.get(found.index).map(|slots| self.lease(slots))
     }
 
     fn lease(self: &Arc<Self>, slots: &Arc<Slots>) -> Lease {

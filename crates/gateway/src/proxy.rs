@@ -14,6 +14,7 @@ use lauf_engine::{ExitReason, Instance, InstanceState, StartError};
 use lauf_model::Protocol;
 
 use crate::admit::{Denied, Refusal, admit};
+use crate::affinity;
 use crate::alarm::Alarm;
 use crate::body::{Download, Ended, FromClient, FromContainer, Outgoing, Upload, UploadState};
 use crate::error_page;
@@ -66,14 +67,24 @@ pub(crate) async fn serve(
             "The request was not authorized to invoke this service.",
         ));
     }
-    let Some(mut pool) = route.pick(&thread.random).cloned() else {
+    let staying = affinity::of(&route, &head.fields);
+    let picked = match &staying {
+        Some((pool, _)) => Some(Arc::clone(pool)),
+        None => route.pick(&thread.random).cloned(),
+    };
+    let Some(mut pool) = picked else {
         return Ok(exchange.unavailable(error_page::NO_REVISION));
     };
+    let stays_with = staying.map(|(_, slots)| slots);
     if body.size_hint().lower() > exchange.body_limit(&pool) {
         let answer = error_page::text(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.");
         return Ok(exchange.refused(answer, "The request body is too large."));
     }
-    let mut lease = match pool.try_acquire(exchange.received) {
+    let at_once = stays_with
+        .as_ref()
+        .and_then(|slots| pool.try_acquire_of(slots, exchange.received))
+        .or_else(|| pool.try_acquire(exchange.received));
+    let mut lease = match at_once {
         Some(lease) => lease,
         None => match Box::pin(wait(&mut exchange, &mut pool)).await {
             Ok(lease) => lease,
@@ -118,8 +129,12 @@ pub(crate) async fn serve(
     drop(outbound);
     exchange.record.status = answer.status;
     exchange.upload = upload;
-    exchange.lease = Some(lease);
     let mut fields = answer.fields;
+    if pool.session_affinity {
+        let said = stays_with.is_some_and(|slots| slots.serial == lease.slots.serial);
+        affinity::tell(said, &lease.slots, peer.client.scheme, &mut fields);
+    }
+    exchange.lease = Some(lease);
     let body = match answer.body {
         FromContainer::Http1(body) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
             if !may_switch {

@@ -56,6 +56,9 @@ pub struct RevisionSpec {
     /// More CPU until the startup probe has passed and ten seconds longer; see [`boosted_cpu`].
     #[serde(default)]
     pub startup_cpu_boost: bool,
+    /// A client gets the instance again that it had before, where that can be.
+    #[serde(default)]
+    pub session_affinity: bool,
     /// CPU only while requests are in flight (billing by request) rather than always.
     #[serde(default = "yes")]
     pub cpu_throttling: bool,
@@ -76,6 +79,7 @@ impl RevisionSpec {
             knative: None,
             service_account: String::new(),
             startup_cpu_boost: false,
+            session_affinity: false,
             cpu_throttling: true,
         }
     }

@@ -232,7 +232,7 @@ func wrong(ctx context.Context, c clients) error {
 	missing := fails(err, codes.NotFound, http.StatusNotFound)
 	service := wanted("hello")
 	service.IapEnabled = true
-	service.Template.SessionAffinity = true
+	service.Template.HealthCheckDisabled = true
 	_, err = c.services.CreateService(ctx, &runpb.CreateServiceRequest{
 		Parent: parent, Service: service, ServiceId: "wrong",
 	})
@@ -245,7 +245,7 @@ func wrong(ctx context.Context, c clients) error {
 		fields = append(fields, violation.GetField())
 	}
 	sort.Strings(fields)
-	return errors.Join(missing, expect(fields, []string{"iap_enabled", "template.session_affinity"}))
+	return errors.Join(missing, expect(fields, []string{"iap_enabled", "template.health_check_disabled"}))
 }
 
 func remove(ctx context.Context, c clients) error {

@@ -30,6 +30,7 @@ pub(crate) const RUN_LAST_MODIFIER: &str = "run.googleapis.com/lastModifier";
 pub(crate) const MIN: &str = "autoscaling.knative.dev/minScale";
 pub(crate) const MAX: &str = "autoscaling.knative.dev/maxScale";
 pub(crate) const CPU_THROTTLING: &str = "run.googleapis.com/cpu-throttling";
+pub(crate) const SESSION_AFFINITY: &str = "run.googleapis.com/sessionAffinity";
 pub(crate) const STARTUP_BOOST: &str = "run.googleapis.com/startup-cpu-boost";
 
 /// Keys under which spellings of resource limits are kept among the annotations' spellings. They

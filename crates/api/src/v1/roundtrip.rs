@@ -124,7 +124,7 @@ fn knative() -> impl Strategy<Value = KnativeScaling> {
 fn template() -> impl Strategy<Value = RevisionTemplate> {
     let counts = (0..9_u32, of(1..99_u32), of(1..9_u32));
     let scale = (counts, target(), target(), of(knative()));
-    let flags = (any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let numbers = (1..1000_u32, 1..3600_u64);
     (of(word()), map(), map(), container(), scale, flags, numbers).prop_map(
         |(name, labels, annotations, container, scale, flags, numbers)| RevisionTemplate {
@@ -147,6 +147,7 @@ fn template() -> impl Strategy<Value = RevisionTemplate> {
                 knative: scale.3,
                 startup_cpu_boost: flags.0,
                 cpu_throttling: flags.1,
+                session_affinity: flags.2,
             },
         },
     )

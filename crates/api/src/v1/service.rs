@@ -284,6 +284,7 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
     notes.refuse(&refuse::REVISION);
     let scaling = autoscaling::read(&mut notes);
     let startup_cpu_boost = notes.bool(key::STARTUP_BOOST, false);
+    let session_affinity = notes.bool(key::SESSION_AFFINITY, false);
     let cpu_throttling = notes.bool(key::CPU_THROTTLING, true);
     let (annotations, mut as_sent) = notes.finish();
 
@@ -329,6 +330,7 @@ fn template(sent: &types::RevisionTemplate, found: &mut Vec<Violation>) -> Revis
             knative: scaling.knative,
             service_account: sent.spec.service_account_name.clone(),
             startup_cpu_boost,
+            session_affinity,
             cpu_throttling,
         },
     }
@@ -402,6 +404,7 @@ pub(crate) fn write_revision_notes(rest: &Map, as_sent: &Map, spec: &RevisionSpe
     let mut notes = Writer::new(rest, as_sent);
     autoscaling::write(spec, &mut notes);
     notes.bool(key::STARTUP_BOOST, spec.startup_cpu_boost, false);
+    notes.bool(key::SESSION_AFFINITY, spec.session_affinity, false);
     notes.bool(key::CPU_THROTTLING, spec.cpu_throttling, true);
     notes.finish()
 }

@@ -46,6 +46,7 @@ pub(crate) fn write(revision: &Revision, version: Version) -> v2::Revision {
         containers,
         execution_environment: template.execution_environment,
         max_instance_request_concurrency: template.max_instance_request_concurrency,
+        session_affinity: template.session_affinity,
         ..v2::Revision::default()
     }
 }

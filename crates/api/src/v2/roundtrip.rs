@@ -199,6 +199,7 @@ fn a_template() -> impl Strategy<Value = v2::RevisionTemplate> {
             }),
             timeout: timeout.map(|seconds| lauf_wire::Duration { seconds, nanos: 0 }),
             max_instance_request_concurrency: concurrency,
+            session_affinity: concurrency % 2 == 1,
             execution_environment: environment,
             containers: vec![container],
             ..Default::default()

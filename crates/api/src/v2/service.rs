@@ -218,11 +218,6 @@ fn refuse_template(sent: &v2::RevisionTemplate, found: &mut Vec<Violation>) {
             "A service mesh is",
         ),
         (
-            "session_affinity",
-            sent.session_affinity,
-            "Session affinity is",
-        ),
-        (
             "health_check_disabled",
             sent.health_check_disabled,
             "Switching off the health check is",
@@ -267,6 +262,10 @@ fn template(
         let count = counted(format!("template.scaling.{field}"), value, found);
         note(key, count.filter(|n| n != "0"));
     }
+    note(
+        key::SESSION_AFFINITY,
+        sent.session_affinity.then(|| true.to_string()),
+    );
     let resources = sent.containers.first().and_then(|c| c.resources.as_ref());
     if let Some(resources) = resources {
         // Whoever says anything of resources says whether CPU is idle between requests.
@@ -454,6 +453,7 @@ pub(crate) fn write_template(
         containers: containers.collect(),
         execution_environment: shared::environment(annotations.get(EXECUTION)).into(),
         max_instance_request_concurrency: shown(form.container_concurrency),
+        session_affinity: spec.session_affinity,
         ..v2::RevisionTemplate::default()
     }
 }

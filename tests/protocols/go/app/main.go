@@ -7,6 +7,7 @@
 //	/events   three server-sent events, 50 ms apart
 //	/trailers two trailers after the body
 //	/bytes?N  so many bytes
+//	/who?MS   which process this is, after so many milliseconds
 package main
 
 import (
@@ -35,6 +36,12 @@ func main() {
 	http.HandleFunc("/events", events)
 	http.HandleFunc("/trailers", trailers)
 	http.HandleFunc("/bytes", bytes)
+	began := time.Now().UnixNano()
+	http.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
+		wait, _ := strconv.Atoi(r.URL.RawQuery)
+		time.Sleep(time.Duration(wait) * time.Millisecond)
+		fmt.Fprint(w, os.Getenv("K_REVISION"), " ", began)
+	})
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)

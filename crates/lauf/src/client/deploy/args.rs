@@ -60,6 +60,20 @@ pub(crate) struct DeployArgs {
         overrides_with = "cpu_boost"
     )]
     no_cpu_boost: bool,
+    /// A client gets the instance again that it had before
+    #[arg(
+        long,
+        help_heading = "Resources and scaling",
+        overrides_with = "no_session_affinity"
+    )]
+    session_affinity: bool,
+    /// Any instance for any client
+    #[arg(
+        long,
+        help_heading = "Resources and scaling",
+        overrides_with = "session_affinity"
+    )]
+    no_session_affinity: bool,
     /// Requests that one instance serves at the same time
     #[arg(long, value_name = "NUMBER", help_heading = "Resources and scaling")]
     concurrency: Option<u32>,
@@ -168,6 +182,7 @@ pub(crate) struct Change {
     pub(crate) cpu: Option<String>,
     pub(crate) memory: Option<String>,
     pub(crate) cpu_boost: Option<bool>,
+    pub(crate) session_affinity: Option<bool>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) min_instances: Option<u32>,
@@ -202,6 +217,7 @@ impl DeployArgs {
             cpu: self.cpu.clone(),
             memory: self.memory.clone(),
             cpu_boost: either(self.cpu_boost, self.no_cpu_boost),
+            session_affinity: either(self.session_affinity, self.no_session_affinity),
             concurrency: self.concurrency,
             timeout_seconds: self
                 .timeout

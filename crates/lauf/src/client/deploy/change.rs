@@ -14,6 +14,7 @@ const DESCRIPTION: &str = "run.googleapis.com/description";
 const MIN: &str = "autoscaling.knative.dev/minScale";
 const MAX: &str = "autoscaling.knative.dev/maxScale";
 const BOOST: &str = "run.googleapis.com/startup-cpu-boost";
+const AFFINITY: &str = "run.googleapis.com/sessionAffinity";
 const SERVICE_MIN: &str = "run.googleapis.com/minScale";
 const SERVICE_MAX: &str = "run.googleapis.com/maxScale";
 const SCALING_MODE: &str = "run.googleapis.com/scalingMode";
@@ -107,6 +108,13 @@ pub(super) fn apply(service: &mut Value, name: &str, change: &Change, nonce: &st
 
     if let Some(boost) = change.cpu_boost {
         set(&mut metadata["annotations"], BOOST, &boost.to_string());
+    }
+    if let Some(affinity) = change.session_affinity {
+        set(
+            &mut metadata["annotations"],
+            AFFINITY,
+            &affinity.to_string(),
+        );
     }
 
     let spec = &mut service["spec"]["template"]["spec"];
