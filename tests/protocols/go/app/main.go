@@ -4,10 +4,10 @@
 //	/headers  what came, as JSON
 //	/echo     the body as it comes, while it comes
 //	/early    413 before the body was read
-//	/events   three server-sent events, 50 ms apart
+//	/events   three server-sent events, each after the first when /go is asked for
 //	/trailers two trailers after the body
 //	/bytes?N  so many bytes
-//	/who?MS   which process this is, after so many milliseconds
+//	/who      which process this is; /echo says so, too, as X-Who
 package main
 
 import (
@@ -26,6 +26,11 @@ import (
 
 const most = 1 << 20
 
+var (
+	who  = fmt.Sprint(os.Getenv("K_REVISION"), " ", time.Now().UnixNano())
+	next = make(chan struct{})
+)
+
 func main() {
 	http.HandleFunc("/ws", chat)
 	http.HandleFunc("/headers", headers)
@@ -36,12 +41,8 @@ func main() {
 	http.HandleFunc("/events", events)
 	http.HandleFunc("/trailers", trailers)
 	http.HandleFunc("/bytes", bytes)
-	began := time.Now().UnixNano()
-	http.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
-		wait, _ := strconv.Atoi(r.URL.RawQuery)
-		time.Sleep(time.Duration(wait) * time.Millisecond)
-		fmt.Fprint(w, os.Getenv("K_REVISION"), " ", began)
-	})
+	http.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, who) })
+	http.HandleFunc("/go", func(w http.ResponseWriter, r *http.Request) { next <- struct{}{} })
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
@@ -79,6 +80,7 @@ func headers(w http.ResponseWriter, r *http.Request) {
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Who", who)
 	control := http.NewResponseController(w)
 	// HTTP/1 servers of Go read the whole body first, unless told so.
 	_ = control.EnableFullDuplex()
@@ -103,9 +105,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 func events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	for n := range 3 {
+		if n > 0 {
+			<-next
+		}
 		fmt.Fprintf(w, "id: %d\ndata: event %d\n\n", n, n)
 		_ = http.NewResponseController(w).Flush()
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 
