@@ -69,11 +69,13 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
     // that is told the port is told the one that port 0 has become.
     let listening = Listening::on(settings.listen, settings.threads)?;
     let listen = listening.address();
-    let certificates = CertificateFiles::load(settings.certificates.clone())?;
-    let (scheme, usual) = if settings.certificates.is_empty() {
-        ("http", 80)
-    } else {
-        ("https", 443)
+    let certificates = match settings.certificates.as_slice() {
+        [] => None,
+        files => Some(Arc::new(CertificateFiles::load(files.to_vec())?)),
+    };
+    let (scheme, usual) = match certificates {
+        None => ("http", 80),
+        Some(_) => ("https", 443),
     };
     let site = Site {
         scheme: scheme.into(),
@@ -164,11 +166,10 @@ pub(crate) async fn run(data: &Path, arguments: &UpArgs) -> anyhow::Result<ExitC
         &settings.domain,
     );
     config.threads = settings.threads;
-    if !settings.certificates.is_empty() {
-        let certificates = Arc::new(certificates);
-        tokio::spawn(Arc::clone(&certificates).follow());
-        config.certificates = Some(certificates);
+    if let Some(certificates) = &certificates {
+        tokio::spawn(Arc::clone(certificates).follow());
     }
+    config.certificates = certificates;
     config.internal = gateways
         .iter()
         .map(|ip| Network {

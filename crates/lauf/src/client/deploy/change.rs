@@ -106,15 +106,13 @@ pub(super) fn apply(service: &mut Value, name: &str, change: &Change, nonce: &st
         }
     }
 
-    if let Some(boost) = change.cpu_boost {
-        set(&mut metadata["annotations"], BOOST, &boost.to_string());
-    }
-    if let Some(affinity) = change.session_affinity {
-        set(
-            &mut metadata["annotations"],
-            AFFINITY,
-            &affinity.to_string(),
-        );
+    for (switch, key) in [
+        (change.cpu_boost, BOOST),
+        (change.session_affinity, AFFINITY),
+    ] {
+        if let Some(on) = switch {
+            set(&mut metadata["annotations"], key, &on.to_string());
+        }
     }
 
     let spec = &mut service["spec"]["template"]["spec"];
